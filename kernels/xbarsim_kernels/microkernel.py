@@ -1,0 +1,123 @@
+"""The innermost product: a block of columns times a block of vectors, held in vector registers.
+
+Numba does not vectorise this loop nest, so its LLVM code is written out here. Each result is ONE chain of fused
+multiply-adds over the rows, in their order; vectors only sit side by side in lanes. A result is therefore the same to
+the bit whatever the batch, the position in it and the width of the machine's registers - which no BLAS promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["COLUMNS", "VECTORS", "multiply_block"]
+
+Floats = npt.NDArray[np.floating]
+
+COLUMNS = 8
+"""Columns of a block; packed conductances hold this many neighbours side by side."""
+
+VECTORS = 32
+"""Input vectors of a block."""
+
+_REGISTER_BYTES = 64  # two accumulators a column for float32: 8 x 2 of AVX-512's 32 registers; LLVM splits for others
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset], inbounds=True)
+
+
+def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, rows: Any, out: Any) -> Any:
+    """``out[c, p] += sum_k g[g_start + k * COLUMNS + c] * x[x_start + k * VECTORS + p]`` as chains of FMAs.
+
+    ``g``, ``x`` and ``out`` are C-contiguous arrays of one type, float32 or float64; ``out`` holds COLUMNS * VECTORS
+    numbers and is the chains' start as well as their end.
+    """
+    if not (g.dtype == x.dtype == out.dtype):
+        return None
+    double = g.dtype == types.float64
+    element = ir.DoubleType() if double else ir.FloatType()
+    lanes = _REGISTER_BYTES // (8 if double else 4)
+    vector = ir.VectorType(element, lanes)
+    registers = VECTORS // lanes
+    # float64 needs four registers a column: half of the columns at a time, so that accumulators stay in registers
+    group = COLUMNS * 2 // registers
+    align = 8 if double else 4
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        g_array, g_offset, x_array, x_offset, count, out_array = arguments
+        index = ir.IntType(64)
+        name = f"llvm.fma.v{lanes}{'f64' if double else 'f32'}"
+        fma = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), name
+        )
+        g_data = _pointer(context, builder, signature.args[0], g_array, g_offset)
+        x_data = _pointer(context, builder, signature.args[2], x_array, x_offset)
+        out_data = _pointer(context, builder, signature.args[5], out_array, ir.Constant(index, 0))
+        lane_zero = ir.Constant(ir.IntType(32), 0)
+        splat_mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        undefined = ir.Constant(vector, ir.Undefined)
+
+        def vector_at(base: Any, offset: Any) -> Any:
+            return builder.bitcast(builder.gep(base, [offset], inbounds=True), vector.as_pointer())
+
+        for first in range(0, COLUMNS, group):
+            places = [(c, r) for c in range(first, first + group) for r in range(registers)]
+            starts = [
+                builder.load(vector_at(out_data, ir.Constant(index, c * VECTORS + r * lanes)), align=align)
+                for c, r in places
+            ]
+            before = builder.block
+            loop = builder.append_basic_block("rows")
+            after = builder.append_basic_block("rows_done")
+            builder.cbranch(builder.icmp_signed(">", count, ir.Constant(index, 0)), loop, after)
+            builder.position_at_end(loop)
+            k = builder.phi(index)
+            k.add_incoming(ir.Constant(index, 0), before)
+            sums = [builder.phi(vector) for _ in places]
+            for total, start in zip(sums, starts, strict=True):
+                total.add_incoming(start, before)
+            x_row = builder.mul(k, ir.Constant(index, VECTORS))
+            g_row = builder.mul(k, ir.Constant(index, COLUMNS))
+            inputs = [
+                builder.load(vector_at(x_data, builder.add(x_row, ir.Constant(index, r * lanes))), align=align)
+                for r in range(registers)
+            ]
+            results = {}
+            for c in range(first, first + group):
+                scalar = builder.load(
+                    builder.gep(g_data, [builder.add(g_row, ir.Constant(index, c))], inbounds=True), align=align
+                )
+                splat = builder.shuffle_vector(
+                    builder.insert_element(undefined, scalar, lane_zero), undefined, splat_mask
+                )
+                for r in range(registers):
+                    results[c, r] = builder.call(fma, [splat, inputs[r], sums[places.index((c, r))]])
+            following = builder.add(k, ir.Constant(index, 1))
+            k.add_incoming(following, builder.block)
+            for place, total in zip(places, sums, strict=True):
+                total.add_incoming(results[place], builder.block)
+            last = builder.block
+            builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+            builder.position_at_end(after)
+            for place, start in zip(places, starts, strict=True):
+                final = builder.phi(vector)
+                final.add_incoming(start, before)
+                final.add_incoming(results[place], last)
+                results[place] = final
+            for c, r in places:
+                target = vector_at(out_data, ir.Constant(index, c * VECTORS + r * lanes))
+                builder.store(results[c, r], target, align=align)
+        return context.get_dummy_value()
+
+    return types.void(g, types.int64, x, types.int64, types.int64, out), codegen
+
+
+multiply_block: Callable[[Floats, int, Floats, int, int, Floats], None] = intrinsic(_multiply_block)

@@ -1,0 +1,76 @@
+"""xbarsim: trained networks on simulated ReRAM crossbar chips, exact and fast.
+
+The data flow is the layout: weights pass `Mapping`, `Device` and `Faults` into a `Macro`; `load` reads a network whose
+crossbar layers run on macros; `evaluate` says what accuracy many simulated chips give. Names are imported when they
+are first used, so that ``import xbarsim`` and ``xbarsim --help`` are instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xbarsim.chip import Chip
+    from xbarsim.data import Dataset
+    from xbarsim.errors import ChipError, DataError, ModelError, OutputError, XbarsimError
+    from xbarsim.evaluation import Evaluation, evaluate
+    from xbarsim.faults import FaultMap
+    from xbarsim.macro import Macro, Ranges
+    from xbarsim.network import Calibration, Network, ProgrammedNetwork, load, load_matrices
+
+_HOMES = {
+    "Calibration": "network",
+    "Chip": "chip",
+    "ChipError": "errors",
+    "DataError": "errors",
+    "Dataset": "data",
+    "Evaluation": "evaluation",
+    "FaultMap": "faults",
+    "Macro": "macro",
+    "ModelError": "errors",
+    "Network": "network",
+    "OutputError": "errors",
+    "ProgrammedNetwork": "network",
+    "Ranges": "macro",
+    "XbarsimError": "errors",
+    "evaluate": "evaluation",
+    "load": "network",
+    "load_matrices": "network",
+}
+
+__all__ = [
+    "Calibration",
+    "Chip",
+    "ChipError",
+    "DataError",
+    "Dataset",
+    "Evaluation",
+    "FaultMap",
+    "Macro",
+    "ModelError",
+    "Network",
+    "OutputError",
+    "ProgrammedNetwork",
+    "Ranges",
+    "XbarsimError",
+    "evaluate",
+    "load",
+    "load_matrices",
+]
+
+try:
+    __version__ = version("xbarsim")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+source"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"xbarsim.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'xbarsim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,162 @@
+"""Chip: the whole hardware as one frozen, validated specification, read from and written to TOML.
+
+Presets with their sources are in ``xbarsim/chips/*.toml``. Dotted names ("faults.p_stuck_on") change fields from
+Python, from ``--set`` and from studies alike.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping as Dictionary
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import Field, ValidationError, model_validator
+
+from xbarsim.converters import Adc, Dac, LosslessRange
+from xbarsim.device import Device
+from xbarsim.errors import ChipError, DataError
+from xbarsim.faults import Faults
+from xbarsim.mapping import Differential, Mapping, OffsetColumn
+from xbarsim.spec import Count, Spec, explain, override
+
+__all__ = ["Array", "Chip"]
+
+_PRESETS = Path(__file__).parent / "chips"
+_CHIP_BYTES = 64 << 20
+
+
+class Array(Spec):
+    """Size of the arrays and how a weight's cells lie in them."""
+
+    rows: Count = 128
+    """Wordlines of an array: the most inputs that one analog sum spans."""
+    cols: Count = 128
+    """Bitlines of an array."""
+    pairs: Literal["adjacent", "separate"] = "adjacent"
+    """Plus and minus column side by side in one array, or in two arrays."""
+
+
+class Chip(Spec):
+    """A ReRAM crossbar chip.
+
+    Examples
+    --------
+    >>> chip = Chip.load("ideal").replace({"device.levels": 16, "faults.p_stuck_on": 0.01})
+    >>> chip.device.levels, chip.faults.p_stuck_on
+    (16, 0.01)
+    """
+
+    name: str = "chip"
+    description: str = ""
+    sources: tuple[str, ...] = ()
+    """Where the values come from."""
+    device: Device
+    mapping: Mapping = Field(default=Differential())
+    array: Array = Array()
+    dac: Dac = Dac()
+    adc: Adc = Adc()
+    faults: Faults = Faults()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        mapping, device, adc = self.mapping, self.device, self.adc
+        if mapping.weight_slices > 1 and device.levels is None:
+            raise ValueError(f"mapping.weight_slices = {mapping.weight_slices} needs device.levels, the base of digits")
+        if device.levels is not None and device.levels**mapping.weight_slices > 2**48:
+            raise ValueError(f"mapping.weight_slices = {mapping.weight_slices} digits of {device.levels}: over 48 bits")
+        if self.columns_per_weight > self.array.cols - self.reference_columns:
+            need = self.columns_per_weight + self.reference_columns
+            raise ValueError(f"array.cols = {self.array.cols} is too few: one weight needs {need} columns")
+        if isinstance(mapping, OffsetColumn) and adc.subtract == "before":
+            raise ValueError("adc.subtract = 'before' needs a pair; mapping.kind = 'offset' subtracts after conversion")
+        if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
+            missing = "device.levels" if device.levels is None else "dac.bits"
+            raise ValueError(f"adc.range.kind = 'lossless' needs {missing}: sums must be integers")
+        return self
+
+    @property
+    def subtracts_before(self) -> bool:
+        """Whether pairs are subtracted in the analog domain."""
+        return self.mapping.polarities == 2 and self.adc.subtract != "after"
+
+    @property
+    def columns_per_weight(self) -> int:
+        """Columns of one array that a weight occupies."""
+        adjacent = self.mapping.polarities if self.array.pairs == "adjacent" else 1
+        return adjacent * self.mapping.weight_slices
+
+    @property
+    def reference_columns(self) -> int:
+        """Columns of every array that hold the mid-level reference."""
+        mapping = self.mapping
+        return mapping.weight_slices if isinstance(mapping, OffsetColumn) and mapping.reference == "column" else 0
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether ranges must be found from calibration data."""
+        return not (self.dac.is_ideal and self.adc.is_ideal)
+
+    def replace(self, changes: Dictionary[str, Any]) -> Chip:
+        """A chip with dotted fields set to new values; None restores a field's default.
+
+        Raises
+        ------
+        ChipError
+            A name or value is invalid.
+        """
+        return self._build(override(Chip, self._tree(), changes), "")
+
+    @staticmethod
+    def _build(data: dict[str, Any], origin: str, folder: Path | None = None) -> Chip:
+        try:
+            return Chip.model_validate(data, context={"folder": folder} if folder else None)
+        except ValidationError as error:
+            raise ChipError(explain(Chip, data, error, origin)) from None
+        except DataError as error:
+            raise ChipError(str(error)) from None
+
+    @staticmethod
+    def presets() -> list[str]:
+        """Names of the chips that come with xbarsim."""
+        return sorted(path.stem for path in _PRESETS.glob("*.toml"))
+
+    @staticmethod
+    def load(name: str | Path) -> Chip:
+        """A preset by its name, or a chip file by its path.
+
+        Raises
+        ------
+        ChipError
+            No such preset or file, not TOML, or an unknown field or invalid value.
+        """
+        path = _PRESETS / f"{name}.toml" if str(name) in Chip.presets() else Path(name)
+        if path.suffix != ".toml":
+            raise ChipError(f"no chip preset {str(name)!r}; presets: {', '.join(Chip.presets())}; or give a .toml file")
+        try:
+            if path.stat().st_size > _CHIP_BYTES:
+                raise ChipError(f"{path}: larger than {_CHIP_BYTES >> 20} MB, not a chip file")
+            return Chip.from_toml(path.read_text(), origin=str(path), folder=path.parent)
+        except OSError as error:
+            raise ChipError(f"{path}: {error.strerror or error}") from None
+        except UnicodeDecodeError:
+            raise ChipError(f"{path}: not a text file") from None
+
+    @staticmethod
+    def from_toml(text: str, *, origin: str = "", folder: Path | None = None) -> Chip:
+        """A chip from TOML text; relative file names in it start at ``folder``."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ChipError(f"{origin or 'chip'}: not TOML: {error}") from None
+        return Chip._build(data, origin, folder)
+
+    def to_toml(self) -> str:
+        """The chip as TOML text, fields at their defaults included."""
+        return tomli_w.dumps(self._tree())
+
+    def _tree(self) -> dict[str, Any]:
+        """All fields as nested dicts, without those that are absent or derived from others."""
+        derived = {"faults": {"p_stuck_on", "p_stuck_off"}} if self.faults.mix is not None else {}
+        return self.model_dump(mode="json", exclude=derived, exclude_none=True)

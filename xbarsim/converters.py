@@ -1,0 +1,110 @@
+"""Converters: inputs to voltages (DAC), column currents to numbers (ADC), and where their ranges come from.
+
+They stand on both sides of the array. Ranges come from calibration data or from the array, never from the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from xbarsim.spec import Count, Spec, Volt
+
+__all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "LosslessRange", "bits_for"]
+
+Percentile = Annotated[float, Field(strict=True, gt=0.0, le=100.0, description="percent")]
+
+
+class Dac(Spec):
+    """Digital-to-analog conversion of a layer's inputs."""
+
+    bits: Annotated[int, Field(strict=True, ge=1, le=24)] | None = None
+    """Bits of an input value (with sign, where inputs are signed and not in two phases); absent: ideal."""
+    input_slices: Count = 1
+    """Cycles in which an input is applied; each applies ``bits/input_slices`` bits. ``bits`` of them: bit-serial."""
+    signed: Literal["two-phase", "bipolar", "offset"] = "two-phase"
+    """Negative inputs: as a second phase that is subtracted, as negative volts, or shifted up by half of the range.
+    Inputs that were never negative in calibration are unsigned and need none of this."""
+    percentile: Percentile = 100.0
+    """Percentile of the calibration inputs' magnitudes that is full scale; larger inputs saturate."""
+    v_read: Volt = 0.2
+    """Voltage of a full-scale input (of a full-scale digit, with input slices) [V]."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.input_slices > 1 and self.bits is None:
+            raise ValueError(f"dac.input_slices = {self.input_slices} needs dac.bits")
+        if self.bits is not None and self.bits % self.input_slices:
+            raise ValueError(f"dac.input_slices = {self.input_slices} must divide dac.bits = {self.bits}")
+        if self.bits == 1 and self.signed == "bipolar":
+            raise ValueError("dac.bits = 1 leaves no bit for the magnitude of bipolar inputs; use 2 or more")
+        return self
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether inputs pass unchanged."""
+        return self.bits is None
+
+    @property
+    def digit_max(self) -> int:
+        """Largest digit of one input cycle."""
+        return 1 if self.bits is None else 2 ** (self.bits // self.input_slices) - 1
+
+    def level_max(self, signed: bool) -> int:
+        """Level that a full-scale input becomes."""
+        if self.bits is None:
+            return 1
+        return 2 ** (self.bits - (signed and self.signed != "two-phase")) - 1
+
+
+class CalibratedRange(Spec):
+    """Full scale is a percentile of the magnitudes of the column currents that calibration data cause."""
+
+    kind: Literal["calibration"] = "calibration"
+    percentile: Percentile = 100.0
+
+
+class ArrayRange(Spec):
+    """Full scale is the largest current an array can give: all cells on, all inputs at full scale."""
+
+    kind: Literal["array"] = "array"
+
+
+class LosslessRange(Spec):
+    """One code for each integer sum of cell levels and input digits, so that conversion loses nothing."""
+
+    kind: Literal["lossless"] = "lossless"
+
+
+class Adc(Spec):
+    """Analog-to-digital conversion of column currents."""
+
+    bits: Annotated[int, Field(strict=True, ge=1, le=24)] | None = None
+    """Bits of a conversion; absent: ideal (with a lossless range: as many as needed)."""
+    signed: bool | None = None
+    """Two's-complement codes or codes from zero; absent: signed where currents can be negative."""
+    range: Annotated[CalibratedRange | ArrayRange | LosslessRange, Field(discriminator="kind")] = CalibratedRange()
+    subtract: Literal["before", "after"] | None = None
+    """A pair's currents are subtracted before or after conversion; absent: before (offset mapping: after)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.signed and self.bits == 1:
+            raise ValueError("adc.bits = 1 leaves no bit for the magnitude of signed codes; use 2 or more")
+        return self
+
+    @property
+    def is_ideal(self) -> bool:
+        """Whether currents pass unchanged."""
+        return self.bits is None and not isinstance(self.range, LosslessRange)
+
+    def code_range(self, bits: int, signed: bool) -> tuple[int, int]:
+        """Lowest and highest of the ``2**bits`` codes."""
+        return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def bits_for(largest: int, signed: bool) -> int:
+    """Bits that hold every integer up to ``largest`` (and its negative, if signed)."""
+    return max(1, math.ceil(math.log2(largest + 1))) + signed

@@ -1,0 +1,274 @@
+"""Device: what a cell does with the value it should store.
+
+Cell values in [0, 1] become target conductances (range, levels); programming adds errors that belong to the cell
+(device-to-device) and to the write (cycle-to-cycle); conductances drift; every read is noisy. Faults come after
+programming (`xbarsim.faults`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationInfo, model_validator
+
+from xbarsim.errors import DataError
+from xbarsim.files import read_npz
+from xbarsim.spec import Fraction, NonNegative, Positive, Seconds, Siemens, Spec
+
+__all__ = [
+    "Device",
+    "Drift",
+    "LognormalError",
+    "NormalError",
+    "PolynomialError",
+    "ProgrammingError",
+    "ProportionalError",
+    "ReadNoise",
+    "TableError",
+]
+
+Array = npt.NDArray[np.float64]
+_TABLE_BYTES = 16 << 20
+
+
+class NormalError(Spec):
+    """Normal error of one standard deviation for all conductances."""
+
+    kind: Literal["normal"] = "normal"
+    sigma: Siemens
+    """Standard deviation [S]."""
+
+    def spread(self, g: Array) -> Array:
+        """Standard deviation [S] at conductance ``g`` [S]."""
+        return np.full_like(g, self.sigma)
+
+    def deviation(self, g: Array, z: Array) -> Array:
+        """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``sigma z``."""
+        return self.spread(g) * z
+
+
+class ProportionalError(Spec):
+    """Normal error whose standard deviation is proportional to the conductance."""
+
+    kind: Literal["proportional"] = "proportional"
+    sigma: Fraction
+    """Standard deviation as a fraction of the conductance."""
+
+    def spread(self, g: Array) -> Array:
+        """Standard deviation [S] at conductance ``g`` [S]: ``sigma g``."""
+        return self.sigma * g
+
+    def deviation(self, g: Array, z: Array) -> Array:
+        """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``sigma g z``."""
+        return self.spread(g) * z
+
+
+class PolynomialError(Spec):
+    """Normal error whose standard deviation is a polynomial in the conductance, as published fits have it."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    coefficients: tuple[float, ...] = Field(min_length=1)
+    """c[k] of ``sigma/unit = max(0, sum_k c[k] (g/unit)**k)``."""
+    unit: Positive = 1e-6
+    """Conductance that the coefficients are given in [S]; 1e-6 for microsiemens."""
+
+    def spread(self, g: Array) -> Array:
+        """Standard deviation [S] at conductance ``g`` [S]."""
+        fit = np.polynomial.polynomial.polyval(g / self.unit, np.asarray(self.coefficients))
+        return np.asarray(self.unit * np.maximum(fit, 0.0))
+
+    def deviation(self, g: Array, z: Array) -> Array:
+        """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``sigma(g) z``."""
+        return self.spread(g) * z
+
+
+class LognormalError(Spec):
+    """Lognormal error: the target is the median, ``g exp(sigma z)``."""
+
+    kind: Literal["lognormal"] = "lognormal"
+    sigma: NonNegative
+    """Standard deviation of the natural logarithm of the conductance."""
+
+    def deviation(self, g: Array, z: Array) -> Array:
+        """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``g (exp(sigma z) - 1)``."""
+        return np.asarray(g * np.expm1(self.sigma * z))
+
+
+class TableError(Spec):
+    """Measured programming statistics: for each target state the mean and standard deviation reached.
+
+    Between the states both are interpolated linearly. ``file`` (CSV with the columns state, mean, sigma in siemens,
+    or NPZ with arrays of these names) fills the three lists, so that a saved chip holds the data itself.
+    """
+
+    kind: Literal["table"] = "table"
+    state: tuple[Siemens, ...]
+    """Target conductances [S], increasing."""
+    mean: tuple[Siemens, ...]
+    """Mean conductance reached for each state [S]."""
+    sigma: tuple[Siemens, ...]
+    """Standard deviation for each state [S]."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_file(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, dict) and "file" in data:
+            rest = {key: value for key, value in data.items() if key != "file"}
+            folder = (info.context or {}).get("folder", ".")
+            return rest | _read_table(Path(folder) / str(data["file"]))
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.state) == len(self.mean) == len(self.sigma) >= 1:
+            raise ValueError("state, mean and sigma must have the same length, at least 1")
+        if any(b <= a for a, b in zip(self.state, self.state[1:], strict=False)):
+            raise ValueError("state must increase from entry to entry")
+        return self
+
+    def deviation(self, g: Array, z: Array) -> Array:
+        """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``mean(g) + sigma(g) z - g``."""
+        return np.asarray(np.interp(g, self.state, self.mean) + np.interp(g, self.state, self.sigma) * z - g)
+
+
+ProgrammingError = Annotated[
+    NormalError | ProportionalError | PolynomialError | LognormalError | TableError, Field(discriminator="kind")
+]
+ReadNoise = Annotated[NormalError | ProportionalError | PolynomialError, Field(discriminator="kind")]
+
+
+class Drift(Spec):
+    """Power-law drift, ``g(t) = g (t/t0)**-exponent``; exactly off at ``time = t0``."""
+
+    exponent: float = 0.0
+    """Mean drift exponent; positive exponents lower the conductance."""
+    sigma: NonNegative = 0.0
+    """Standard deviation of the exponent from cell to cell."""
+    time: Seconds = 1.0
+    """Time since programming [s]."""
+    t0: Seconds = 1.0
+    """Time after programming at which the programmed conductance was defined [s]."""
+
+
+class Device(Spec):
+    """The cells of a chip."""
+
+    g_lrs: Siemens
+    """Conductance of the low-resistance state (on) [S]."""
+    g_hrs: Siemens
+    """Conductance of the high-resistance state (off) [S], below ``g_lrs``."""
+    levels: Annotated[int, Field(strict=True, ge=2, le=65536)] | None = None
+    """Equally spaced conductance levels that a cell can hold; absent: any conductance in the range."""
+    states: tuple[Siemens, ...] | None = None
+    """Measured states instead of equally spaced levels [S], increasing from ``g_hrs`` to ``g_lrs``."""
+    d2d: ProgrammingError | None = None
+    """Device-to-device error: drawn once for each cell of a chip."""
+    c2c: ProgrammingError | None = None
+    """Cycle-to-cycle error: drawn anew for each write."""
+    clip_to_range: bool = False
+    """Programmed conductances are confined to [g_hrs, g_lrs] (true) or to non-negative values only (false)."""
+    drift: Drift = Drift()
+    read_noise: ReadNoise | None = None
+    """Fluctuation of a cell's conductance from read to read."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.g_hrs >= self.g_lrs:
+            raise ValueError(f"device.g_hrs = {self.g_hrs:g} S must be below device.g_lrs = {self.g_lrs:g} S")
+        if self.states is not None:
+            if self.levels is not None:
+                raise ValueError("device.levels and device.states exclude each other; give one of them")
+            if len(self.states) < 2 or any(b <= a for a, b in zip(self.states, self.states[1:], strict=False)):
+                raise ValueError("device.states must be two or more increasing conductances")
+            if self.states[0] != self.g_hrs or self.states[-1] != self.g_lrs:
+                raise ValueError(
+                    f"device.states must run from device.g_hrs = {self.g_hrs:g} to device.g_lrs = {self.g_lrs:g} S, "
+                    f"not from {self.states[0]:g} to {self.states[-1]:g}"
+                )
+        return self
+
+    @property
+    def g_range(self) -> float:
+        """Difference of the two states [S]."""
+        return self.g_lrs - self.g_hrs
+
+    def targets(self, values: Array, slices: int = 1) -> Array:
+        """Target conductances of cell values.
+
+        Parameters
+        ----------
+        values : array of any shape, in [0, 1]
+        slices : cells that share a value; more than one needs ``levels``
+
+        Returns
+        -------
+        Array of shape ``values.shape + (slices,)`` [S], least significant digit first. The value is rounded to the
+        nearest of ``levels**slices`` multiples (halves away from zero), or to the nearest measured state.
+        """
+        if self.states is not None:
+            states = np.asarray(self.states)
+            between = 0.5 * (states[1:] + states[:-1])
+            return np.asarray(states[np.searchsorted(between, self.g_hrs + values * self.g_range, "right")])[..., None]
+        if self.levels is None:
+            return np.asarray(self.g_hrs + values * self.g_range)[..., None]
+        number = np.floor(values * (float(self.levels) ** slices - 1.0) + 0.5)
+        digits = np.empty((*values.shape, slices))
+        for position in range(slices):
+            number, digits[..., position] = np.divmod(number, self.levels)
+        return np.asarray(self.g_hrs + digits / (self.levels - 1) * self.g_range)
+
+    def program(self, target: Array, z_d2d: Array | None, z_c2c: Array | None) -> Array:
+        """Conductances [S] reached when ``target`` [S] is written; ``z_*`` are standard normals of its shape."""
+        g = target
+        for model, z in ((self.d2d, z_d2d), (self.c2c, z_c2c)):
+            if model is not None and z is not None:
+                g = g + model.deviation(target, z)
+        if g is target:
+            return target.copy()
+        return np.clip(g, self.g_hrs, self.g_lrs) if self.clip_to_range else np.maximum(g, 0.0)
+
+    def drifted(self, g: Array, z: Array | None) -> Array:
+        """Conductances [S] at ``drift.time``; ``z`` are standard normals of the shape of ``g``."""
+        exponent = self.drift.exponent if z is None else self.drift.exponent + self.drift.sigma * z
+        return np.asarray(g * (self.drift.time / self.drift.t0) ** -exponent)
+
+    @property
+    def drifts(self) -> bool:
+        """Whether conductances have changed since programming."""
+        return self.drift.time != self.drift.t0 and (self.drift.exponent != 0.0 or self.drift.sigma > 0.0)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether reads are noisy."""
+        noise = self.read_noise
+        return noise is not None and not (isinstance(noise, NormalError | ProportionalError) and noise.sigma == 0.0)
+
+    def read_variance(self, g: Array) -> Array:
+        """Variance of a cell's conductance from read to read [S^2]."""
+        return np.zeros_like(g) if self.read_noise is None else self.read_noise.spread(g) ** 2
+
+
+def _read_table(path: Path) -> dict[str, list[float]]:
+    """The lists state, mean and sigma of a CSV or NPZ file."""
+    columns = ("state", "mean", "sigma")
+    try:
+        if path.suffix == ".npz":
+            arrays = read_npz(path, _TABLE_BYTES)
+            return {name: [float(v) for v in arrays[name].ravel()] for name in columns}
+        if path.stat().st_size > _TABLE_BYTES:
+            raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns state, mean, sigma")
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        return {name: [float(row[name]) for row in rows] for name in columns}
+    except DataError:
+        raise
+    except KeyError as error:
+        raise DataError(f"{path}: column {error} is missing; a table has the columns {', '.join(columns)}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a table of the numbers {', '.join(columns)} ({error})") from None

@@ -1,0 +1,30 @@
+"""Errors that a user can act on.
+
+Everything that a user can get wrong (a file, a field, a value, a shape) raises a subclass of
+:class:`XbarsimError` with one line that names the culprit and says what is valid. The command line prints that
+line and exits with code 2; a traceback always means a defect of xbarsim itself.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ChipError", "DataError", "ModelError", "OutputError", "XbarsimError"]
+
+
+class XbarsimError(ValueError):
+    """Base class of all errors caused by input that xbarsim cannot accept."""
+
+
+class ChipError(XbarsimError):
+    """A chip file, preset name, field or value is invalid."""
+
+
+class ModelError(XbarsimError):
+    """A model file cannot be read, is malformed, or asks for something that no path can run."""
+
+
+class DataError(XbarsimError):
+    """Inputs, labels, calibration data or measured tables do not fit what they are used for."""
+
+
+class OutputError(XbarsimError):
+    """A result cannot be written where it was asked for."""

@@ -1,0 +1,205 @@
+"""Ranges: full scale of inputs and of column currents, found from calibration data at design time.
+
+They are measured with the nominal conductances, so all chips of one design share them, and they are stored with the
+programmed network: no result depends on the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.chip import Chip
+from xbarsim.converters import CalibratedRange, Dac
+from xbarsim.errors import DataError
+from xbarsim.programming import Cells, nominal
+from xbarsim_kernels import analog
+from xbarsim_kernels.quantise import quantise
+
+__all__ = ["Inputs", "Ranges", "array_current", "columns"]
+
+Array = npt.NDArray[np.float64]
+Chunks = Callable[[], Iterable[npt.NDArray[np.floating]]]
+_BINS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a layer's inputs become levels, and levels become the digits of the input cycles.
+
+    ``x = x_lsb * (level - shift)``; ``level = sum_f shifts[f] * plane[f]``.
+    """
+
+    dac: Dac
+    x_max: float
+    signed: bool
+
+    @property
+    def x_lsb(self) -> float:
+        """Input value of one level (1.0 for an ideal DAC, whose levels are the inputs themselves)."""
+        return 1.0 if self.dac.is_ideal else self.x_max / self.dac.level_max(self.signed)
+
+    @property
+    def shift(self) -> float:
+        """Level that stands for zero."""
+        if not (self.signed and self.dac.signed == "offset"):
+            return 0.0
+        return self.x_max if self.dac.is_ideal else float(self.dac.level_max(True))
+
+    @property
+    def in_phases(self) -> bool:
+        """Whether negative inputs are applied in a second phase."""
+        return self.signed and self.dac.signed == "two-phase"
+
+    @property
+    def bipolar(self) -> bool:
+        """Whether negative voltages are applied."""
+        return self.signed and self.dac.signed == "bipolar"
+
+    @property
+    def plane_max(self) -> float:
+        """Largest digit: one input line's full-scale voltage, ``dac.v_read``."""
+        largest = float(self.dac.digit_max) if not self.dac.is_ideal else self.x_max
+        if self.dac.is_ideal:
+            return 2.0 * largest if self.shift else largest
+        return largest
+
+    @property
+    def volts_per_level(self) -> float:
+        """Voltage of one level [V]."""
+        return self.dac.v_read / self.plane_max if self.plane_max > 0.0 else self.dac.v_read
+
+    def levels(self, x: npt.NDArray[np.floating], dtype: npt.DTypeLike = np.float64) -> tuple[npt.NDArray[Any], int]:
+        """Levels of input values (any shape), and how many were clipped."""
+        if self.dac.is_ideal:
+            levels = np.asarray(x, dtype)
+            return (levels + levels.dtype.type(self.shift) if self.shift else levels), 0
+        top = float(self.dac.level_max(self.signed))
+        values = np.ascontiguousarray(x)
+        out = np.empty(values.shape, dtype)
+        low = -top if self.signed else 0.0
+        return out, quantise(values.reshape(-1), 1.0 / self.x_lsb, low, top, self.shift, out.reshape(-1))
+
+    def planes(self, levels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`."""
+        slices = self.dac.input_slices
+        parts = [np.maximum(levels, 0), np.maximum(-levels, 0)] if self.in_phases else [levels]
+        if slices == 1:
+            return np.ascontiguousarray(np.stack(parts))
+        base = self.dac.digit_max + 1
+        planes = np.empty((len(parts) * slices, *levels.shape), levels.dtype)
+        for number, part in enumerate(parts):
+            rest = np.abs(part)
+            for position in range(slices):
+                rest, digit = np.divmod(rest, base)
+                planes[number * slices + position] = np.copysign(digit, part)
+        return planes
+
+    @property
+    def shifts(self) -> Array:
+        """What each read's digits count: powers of the base, negative for the negative phase."""
+        base = float(self.dac.digit_max + 1)
+        powers = base ** np.arange(self.dac.input_slices) if self.dac.input_slices > 1 else np.ones(1)
+        return np.concatenate([powers, -powers]) if self.in_phases else powers
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Full scale of one layer.
+
+    Attributes
+    ----------
+    x_max : largest input magnitude
+    signed : whether inputs can be negative
+    i_max : largest magnitude of a column's current in one read [A]; 0.0 where the chip's range needs no calibration
+    """
+
+    x_max: float
+    signed: bool
+    i_max: float = 0.0
+
+    @staticmethod
+    def measure(weights: npt.ArrayLike, chip: Chip, chunks: Chunks) -> Ranges:
+        """Find the ranges of a weight matrix.
+
+        Parameters
+        ----------
+        weights : (n_out, n_in) array
+        chunks : called once or twice, gives calibration inputs as (n_in, vectors) arrays
+
+        Raises
+        ------
+        DataError
+            There are no calibration inputs, or they are not finite.
+        """
+        matrix = np.asarray(weights, np.float64)
+        largest, lowest = 0.0, 0.0
+        seen = False
+        for chunk in chunks():
+            if chunk.size:
+                seen = True
+                largest, lowest = max(largest, float(np.abs(chunk).max())), min(lowest, float(chunk.min()))
+                if not np.isfinite(largest):
+                    raise DataError("calibration data hold NaN or infinite values")
+        if not seen:
+            raise DataError("calibration data are empty; give at least one input vector")
+        if chip.dac.percentile < 100.0:
+            largest = _percentile(chip.dac.percentile, largest, (np.abs(chunk) for chunk in chunks()))
+        inputs = Inputs(chip.dac, largest if largest > 0.0 else 1.0, lowest < 0.0)
+        i_max = 0.0
+        if not chip.adc.is_ideal and isinstance(chip.adc.range, CalibratedRange):
+            i_max = _largest_current(matrix, chip, inputs, chunks, chip.adc.range.percentile)
+        return Ranges(inputs.x_max, inputs.signed, i_max)
+
+
+def columns(cells: Cells, chip: Chip) -> Array:
+    """Conductances [S] that a column's converter sees, (n_in, columns): differences where pairs are subtracted before
+    conversion; else plus and minus columns, then reference columns.
+    """
+    if chip.subtracts_before:
+        return (cells.g[:, :, 0] - cells.g[:, :, 1]).reshape(cells.g.shape[0], -1)
+    flat = cells.g.reshape(cells.g.shape[0], -1)
+    return np.concatenate([flat, cells.reference.reshape(flat.shape[0], -1)], axis=1) if cells.reference.size else flat
+
+
+def array_current(chip: Chip, inputs: Inputs) -> float:
+    """The largest current a column can give [A]: all cells on, all inputs at full scale."""
+    g_max = chip.device.g_range if chip.subtracts_before else chip.device.g_lrs
+    return chip.array.rows * g_max * inputs.plane_max * inputs.volts_per_level
+
+
+def _largest_current(matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, percentile: float) -> float:
+    g = columns(nominal(matrix, chip)[1], chip)
+    rows = chip.array.rows
+    tiles = [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, g.shape[0], rows)]
+    nothing = np.empty((0, 0, 0, analog.COLUMNS))
+    reads = analog.Reads(np.uint64(0), 0, 1)
+
+    def currents() -> Iterable[Array]:
+        for chunk in chunks():
+            for plane in inputs.planes(inputs.levels(chunk)[0]):
+                out = np.empty((g.shape[1], plane.shape[1]))
+                for number, packed in enumerate(tiles):
+                    part = np.ascontiguousarray(plane[None, number * rows : (number + 1) * rows])
+                    analog.linear(part, packed, nothing, reads, out)
+                    yield np.abs(out)
+
+    largest = max(float(current.max(initial=0.0)) for current in currents())
+    if percentile < 100.0:
+        largest = _percentile(percentile, largest, currents())
+    return largest * inputs.volts_per_level
+
+
+def _percentile(percentile: float, largest: float, parts: Iterable[npt.NDArray[np.floating]]) -> float:
+    """Upper edge of the histogram bin that holds the percentile: at most ``largest/65536`` above it."""
+    if largest == 0.0:
+        return 0.0
+    counts = np.zeros(_BINS, np.int64)
+    for part in parts:
+        counts += np.histogram(part, _BINS, (0.0, largest))[0]
+    position = np.searchsorted(np.cumsum(counts), percentile / 100.0 * counts.sum())
+    return largest * (int(min(position, _BINS - 1)) + 1) / _BINS

@@ -1,0 +1,180 @@
+"""Base of all specifications: frozen, strict, with dotted names and one-line errors.
+
+A chip is a tree of `Spec` objects. This module holds what they share: field types with units, dotted overrides and
+the translation of pydantic's reports into one line that names field, value and what is valid.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xbarsim.errors import ChipError
+
+__all__ = [
+    "Count",
+    "Fraction",
+    "NonNegative",
+    "Positive",
+    "Probability",
+    "Seconds",
+    "Siemens",
+    "Spec",
+    "Volt",
+    "explain",
+    "override",
+]
+
+Siemens = Annotated[float, Field(strict=True, ge=0.0, description="conductance [S]")]
+Volt = Annotated[float, Field(strict=True, gt=0.0, description="voltage [V]")]
+Seconds = Annotated[float, Field(strict=True, gt=0.0, description="time [s]")]
+Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0, description="probability, 0 to 1")]
+Fraction = Annotated[float, Field(strict=True, ge=0.0, description="fraction of the value it belongs to")]
+Positive = Annotated[float, Field(strict=True, gt=0.0)]
+NonNegative = Annotated[float, Field(strict=True, ge=0.0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+class Spec(BaseModel):
+    """A frozen, keyword-only specification that refuses unknown fields, infinities and NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _members(annotation: Any) -> list[type[BaseModel]]:
+    """The specification classes that a field's annotation admits."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, typing.Union, types.UnionType):
+        return [member for part in get_args(annotation) for member in _members(part)]
+    return []
+
+
+def _kind(member: type[BaseModel]) -> str | None:
+    field = member.model_fields.get("kind")
+    if field is None or get_origin(field.annotation) is not Literal:
+        return None
+    return str(get_args(field.annotation)[0])
+
+
+def _select(members: list[type[BaseModel]], section: Any) -> list[type[BaseModel]]:
+    """Narrow a union by the ``kind`` that a section asks for."""
+    kind = section.get("kind") if isinstance(section, Mapping) else None
+    return [m for m in members if _kind(m) == kind] or members
+
+
+def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of ``tree`` (nested dicts, as dumped from ``root``) with dotted names set to new values.
+
+    Where a section's ``kind`` changes, the fields that the new kind does not have are dropped, those it shares are
+    kept. A value of None removes the field, so that its default holds again.
+
+    Raises
+    ------
+    ChipError
+        A name runs through a value that is no section.
+    """
+    result = _copy(tree)
+    for name, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".kind")):
+        *path, last = name.split(".")
+        section, members = result, [root]
+        for depth, key in enumerate(path):
+            members = _select(members, section)
+            fields = [owner.model_fields[key] for owner in members if key in owner.model_fields]
+            members = [member for field in fields for member in _members(field.annotation)]
+            child = section.get(key)
+            if child is None:
+                child = section[key] = {}
+            if not isinstance(child, dict):
+                where = ".".join(path[: depth + 1])
+                raise ChipError(f"{name}: {where} is the value {child!r}, not a section with fields")
+            section = child
+        if last == "kind" and section.get("kind") != value:
+            kept = {field for member in members if _kind(member) == value for field in member.model_fields}
+            for field in [field for field in section if field not in kept]:
+                del section[field]
+        if value is None:
+            section.pop(last, None)
+        else:
+            section[last] = value
+    return result
+
+
+def _copy(tree: Any) -> Any:
+    return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: str = "") -> str:
+    """One line for the first thing that is wrong in ``data``: field, value, and what would be valid."""
+    first = error.errors(include_url=False)[0]
+    path, owners, members = _walk(root, data, first["loc"])
+    name = ".".join(path) or "chip"
+    kind, message, value = first["type"], first["msg"], first.get("input")
+    if kind == "extra_forbidden":
+        parent = ".".join(path[:-1])
+        fields = sorted({field for owner in owners for field in owner.model_fields})
+        text = f"unknown field {name!r}; valid fields{' of ' + parent if parent else ''}: {', '.join(fields)}"
+        close = difflib.get_close_matches(path[-1], fields, 1)
+        text += f" (did you mean {close[0]!r}?)" if close else ""
+    elif kind == "missing":
+        text = f"{name} is missing"
+    elif kind in ("union_tag_not_found", "union_tag_invalid"):
+        expected = ", ".join(repr(k) for m in members if (k := _kind(m)))
+        given = value.get("kind") if isinstance(value, Mapping) else value
+        text = f"{name}.kind = {given!r} is not valid; choose one of {expected}"
+    elif kind == "value_error":
+        text = message.removeprefix("Value error, ")
+        text = text if text.startswith(name) or name == "chip" else f"{name}: {text}"
+    else:
+        text = f"{name} = {value!r} is not valid: {message[0].lower()}{message[1:]}"
+        unit = _description(owners, path[-1]) if path else None
+        text += f" ({unit})" if unit else ""
+    more = error.error_count() - 1
+    text += f" (and {more} more)" if more else ""
+    return f"{origin}: {text}" if origin else text
+
+
+def _walk(
+    root: type[BaseModel], data: Any, loc: tuple[Any, ...]
+) -> tuple[list[str], list[type[BaseModel]], list[type[BaseModel]]]:
+    """The dotted path of an error without pydantic's union tags, the classes that own its last field, and those
+    that the field itself may be.
+    """
+    path: list[str] = []
+    owners: list[type[BaseModel]] = [root]
+    members: list[type[BaseModel]] = [root]
+    for key in loc:
+        fields = [member.model_fields[key] for member in members if key in member.model_fields]
+        if not fields and any(_kind(member) == key for member in members):
+            members = [member for member in members if _kind(member) == key]
+        elif fields or members:
+            path.append(str(key))
+            owners, members = members, [m for field in fields for m in _members(field.annotation)]
+    return path, owners, members
+
+
+def _description(owners: list[type[BaseModel]], field: str) -> str | None:
+    for owner in owners:
+        info = owner.model_fields.get(field)
+        if info is not None:
+            for note in info.metadata:
+                if isinstance(note, str):
+                    return note
+            return _unit(info.annotation)
+    return None
+
+
+def _unit(annotation: Any) -> str | None:
+    for part in get_args(annotation):
+        text = getattr(part, "description", None)
+        if text:
+            return str(text)
+        found = _unit(part)
+        if found:
+            return found
+    return None

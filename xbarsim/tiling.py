@@ -1,0 +1,67 @@
+"""Tiling: how a weight matrix is cut into the arrays of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from xbarsim.chip import Chip
+
+__all__ = ["Tile", "Tiling"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One array: the part of the matrix it holds, and its name ``row tile.column tile.array``."""
+
+    row: int
+    column: int
+    array: int
+    inputs: slice
+    outputs: slice
+
+    @property
+    def name(self) -> str:
+        """Name within the layer; ``array`` is 0, or 1 for the minus array of separate pairs."""
+        return f"{self.row}.{self.column}.{self.array}"
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A (n_out, n_in) matrix on arrays that each take ``rows`` inputs and ``outputs`` outputs."""
+
+    n_out: int
+    n_in: int
+    rows: int
+    outputs: int
+    arrays: int
+
+    @staticmethod
+    def of(chip: Chip, n_out: int, n_in: int) -> Tiling:
+        """The tiling of a (n_out, n_in) weight matrix on a chip."""
+        outputs = (chip.array.cols - chip.reference_columns) // chip.columns_per_weight
+        separate = chip.mapping.polarities == 2 and chip.array.pairs == "separate"
+        return Tiling(n_out, n_in, chip.array.rows, outputs, 2 if separate else 1)
+
+    @property
+    def row_tiles(self) -> int:
+        """Analog sums that make up one output."""
+        return -(-self.n_in // self.rows)
+
+    @property
+    def column_tiles(self) -> int:
+        """Arrays side by side."""
+        return -(-self.n_out // self.outputs)
+
+    @property
+    def n_tiles(self) -> int:
+        """Arrays in all."""
+        return self.row_tiles * self.column_tiles * self.arrays
+
+    def __iter__(self) -> Iterator[Tile]:
+        for row in range(self.row_tiles):
+            inputs = slice(row * self.rows, min((row + 1) * self.rows, self.n_in))
+            for column in range(self.column_tiles):
+                outputs = slice(column * self.outputs, min((column + 1) * self.outputs, self.n_out))
+                for array in range(self.arrays):
+                    yield Tile(row, column, array, inputs, outputs)
