@@ -1,0 +1,65 @@
+"""Plots of results, drawn without a screen; colours that the colour-blind can tell apart (Okabe and Ito)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xbarsim.evaluation import Evaluation
+from xbarsim.files import new_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "accuracies", "save"]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+
+
+def accuracies(runs: Mapping[str, Evaluation], title: str = "") -> Figure:
+    """Accuracy of every chip (dots), with mean and standard deviation, a row a run.
+
+    Parameters
+    ----------
+    runs : evaluations by label, drawn from top to bottom
+    title : text above
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 1.2 + 0.45 * len(runs)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, evaluation in enumerate(runs.values()):
+        values = 100.0 * evaluation.accuracy
+        colour = COLOURS[row % len(COLOURS)]
+        # a fixed, even vertical spread keeps equal values apart without a random number
+        spread = row + np.linspace(-0.18, 0.18, values.size) if values.size > 1 else np.array([float(row)])
+        axes.plot(values, spread, "o", color=colour, alpha=0.45, markersize=4, markeredgewidth=0)
+        error = values.std(ddof=1) if values.size > 1 else 0.0
+        axes.errorbar(values.mean(), row, xerr=error, fmt="D", color=colour, capsize=4, markersize=6)
+        axes.annotate(f"{values.mean():.1f} %", (values.mean(), row), (0, 9), textcoords="offset points", ha="center")
+    digital = 100.0 * next(iter(runs.values())).digital_accuracy
+    axes.axvline(digital, color="0.4", linewidth=1.0, linestyle="--", label=f"digital network, {digital:.1f} %")
+    axes.set_yticks(range(len(runs)), list(runs))
+    axes.set_ylim(len(runs) - 0.5, -0.7)
+    axes.set_xlabel("accuracy [%]: one dot a chip, mean and standard deviation")
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower left", frameon=False, fontsize="small")
+    if title:
+        axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
+    """Write a figure to .png, .svg or .pdf, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The file exists and ``force`` is not set, or it cannot be written.
+    """
+    with new_file(path, force=force) as temporary:
+        figure.savefig(temporary, dpi=150)
