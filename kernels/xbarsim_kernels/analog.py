@@ -79,6 +79,21 @@ def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> N
         position[p] = np.uint64(number % reads.vectors_per_sample)
 
 
+@inline_kernel
+def _convert(current: Floats, per_current: float, low: float, high: float) -> int:
+    """Codes of a whole block in place, and how many were clipped; lanes without a vector hold 0 and never are."""
+    half = current.dtype.type(0.5)
+    flat = current.reshape(-1)
+    clipped = 0
+    for i in range(COLUMNS * VECTORS):
+        code = np.floor(flat[i] * per_current + half)
+        kept = code if code > low else low
+        kept = kept if kept < high else high
+        clipped += 1 if kept != code else 0
+        flat[i] = kept
+    return clipped
+
+
 @kernel
 def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats) -> None:
     """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k variance[k, c] levels[1, k, p]) z``.
@@ -94,6 +109,7 @@ def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: 
     sums = np.empty((_PANEL // VECTORS, blocks, COLUMNS, VECTORS), levels.dtype)
     spread = np.empty((COLUMNS, VECTORS), levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
+    words = np.empty((4, VECTORS), np.uint64)
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
     flat_g, flat_variance = packed.reshape(-1), variance.reshape(-1)
     for first in range(0, vectors, _PANEL):
@@ -127,7 +143,7 @@ def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: 
                 width = min(VECTORS, vectors - start)
                 _name_vectors(reads, start, position, sample)
                 for block in range(blocks):
-                    block_normals(reads.key, position, sample, block * COLUMNS // 4, 0, normals)
+                    block_normals(reads.key, position, sample, block * COLUMNS // 4, 0, words, normals)
                     spread[:] = sums[sub, block]
                     for c in range(min(COLUMNS, out.shape[0] - block * COLUMNS)):
                         for p in range(width):
@@ -159,11 +175,11 @@ def converted(
     current = np.empty((COLUMNS, VECTORS), levels.dtype)
     spread = np.empty((COLUMNS, VECTORS), levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
+    words = np.empty((4, VECTORS), np.uint64)
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
     flat_g, flat_variance = packed.reshape(-1), variance.reshape(-1)
     per_current = levels.dtype.type(conversion.per_current)
     low, high = levels.dtype.type(conversion.low), levels.dtype.type(conversion.high)
-    half = levels.dtype.type(0.5)
     clipped = 0
     out[:] = 0.0
     for first in range(0, vectors, _PANEL):
@@ -187,16 +203,12 @@ def converted(
                             multiply_block(flat_variance, g_start, squares, sub * count * VECTORS, count, spread)
                             _name_vectors(reads, start, position, sample)
                             read = plane * tiles + tile
-                            block_normals(reads.key, position, sample, block * COLUMNS // 4, read, normals)
-                            for c in range(columns):
-                                for p in range(width):
+                            block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
+                            for c in range(COLUMNS):
+                                for p in range(VECTORS):
                                     current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
+                        clipped += _convert(current, per_current, low, high)
                         for c in range(columns):
-                            over = 0
                             for p in range(width):
-                                code = np.floor(current[c, p] * per_current + half)
-                                kept = min(max(code, low), high)
-                                over += kept != code
-                                out[block * COLUMNS + c, start + p] += shifts[plane] * np.float64(kept)
-                            clipped += over
+                                out[block * COLUMNS + c, start + p] += shifts[plane] * np.float64(current[c, p])
     return clipped

@@ -14,10 +14,13 @@ import numpy.typing as npt
 from xbarsim_kernels._bits import as_float, as_integer
 from xbarsim_kernels._jit import inline_kernel, kernel
 
-__all__ = ["block_normals", "normal", "philox", "uniform"]
+__all__ = ["LANES", "block_normals", "normal", "philox", "uniform"]
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
+
+LANES = 32
+"""Counters that are worked on side by side."""
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
@@ -30,19 +33,6 @@ _MANTISSA = np.int64(0x000FFFFFFFFFFFFF)
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 _HALF_PI = 1.5707963267948966
 _TINY = 2.0**-32
-
-
-@inline_kernel
-def philox(
-    c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, key: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Ten rounds of Philox4x32. All arguments are ``uint64``; each counter word uses its low 32 bits."""
-    k0, k1 = key & _MASK, key >> _32
-    for _ in range(10):
-        p0, p1 = _M0 * c0, _M1 * c2
-        c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _MASK, (p0 >> _32) ^ c3 ^ k1, p0 & _MASK
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-    return c0, c1, c2, c3
 
 
 @inline_kernel
@@ -99,57 +89,83 @@ def _cos_sin(turn: float) -> tuple[float, float]:
 
 
 @inline_kernel
-def _box_muller(a: np.uint64, b: np.uint64) -> tuple[float, float]:
-    """Two independent standard normals from two 32-bit words."""
-    radius = np.sqrt(-2.0 * _log((float(a) + 0.5) * _TINY))
-    cosine, sine = _cos_sin(float(b) * _TINY)
-    return radius * cosine, radius * sine
+def _philox_lanes(words: Words, key: np.uint64) -> None:
+    """Philox4x32-10 on counters ``words`` (4, lanes), in place: the rounds outside, so that lanes are vectorised."""
+    k0, k1 = key & _MASK, key >> _32
+    for _ in range(10):
+        for p in range(words.shape[1]):
+            p0, p1 = _M0 * words[0, p], _M1 * words[2, p]
+            words[0, p] = (p1 >> _32) ^ words[1, p] ^ k0
+            words[1, p] = p1 & _MASK
+            words[2, p] = (p0 >> _32) ^ words[3, p] ^ k1
+            words[3, p] = p0 & _MASK
+        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
+
+
+@inline_kernel
+def _box_muller_lanes(first: Words, second: Words, out_cosine: Floats, out_sine: Floats) -> None:
+    """Two independent standard normals from each pair of 32-bit words."""
+    for p in range(first.size):
+        # the detour by int64: vector units convert signed integers
+        radius = np.sqrt(-2.0 * _log((np.float64(np.int64(first[p])) + 0.5) * _TINY))
+        cosine, sine = _cos_sin(np.float64(np.int64(second[p])) * _TINY)
+        out_cosine[p] = radius * cosine
+        out_sine[p] = radius * sine
+
+
+@inline_kernel
+def _count_up(words: Words, start: int) -> None:
+    for p in range(words.shape[1]):
+        words[0, p] = np.uint64(start + p)
+        words[1, p] = words[2, p] = words[3, p] = np.uint64(0)
+
+
+@kernel
+def philox(counters: Words, key: np.uint64, out: Words) -> None:
+    """Ten rounds of Philox4x32 on counters (4, n) of 32-bit words."""
+    out[:] = counters
+    _philox_lanes(out, key)
 
 
 @kernel
 def uniform(key: np.uint64, out: Floats) -> None:
     """Fill the 1-D float64 array ``out`` with uniforms on (0, 1), multiples of 2**-32 plus half a step."""
-    zero = np.uint64(0)
-    for block in range((out.size + 3) // 4):
-        words = philox(np.uint64(block), zero, zero, zero, key)
-        for lane in range(min(4, out.size - 4 * block)):
-            out[4 * block + lane] = (float(words[lane]) + 0.5) * _TINY
+    words = np.empty((4, LANES), np.uint64)
+    for start in range(0, out.size, 4 * LANES):
+        _count_up(words, start // 4)
+        _philox_lanes(words, key)
+        for i in range(min(4 * LANES, out.size - start)):
+            out[start + i] = (np.float64(np.int64(words[i % 4, i // 4])) + 0.5) * _TINY
 
 
 @kernel
 def normal(key: np.uint64, out: Floats) -> None:
     """Fill the 1-D float64 array ``out`` with standard normals."""
-    zero = np.uint64(0)
-    full = out.size // 4
-    for block in range(full):
-        w0, w1, w2, w3 = philox(np.uint64(block), zero, zero, zero, key)
-        out[4 * block], out[4 * block + 1] = _box_muller(w0, w1)
-        out[4 * block + 2], out[4 * block + 3] = _box_muller(w2, w3)
-    if 4 * full < out.size:
-        w0, w1, w2, w3 = philox(np.uint64(full), zero, zero, zero, key)
-        a, b = _box_muller(w0, w1)
-        c, _ = _box_muller(w2, w3)
-        out[4 * full] = a
-        if 4 * full + 1 < out.size:
-            out[4 * full + 1] = b
-        if 4 * full + 2 < out.size:
-            out[4 * full + 2] = c
+    words, lanes = np.empty((4, LANES), np.uint64), np.empty((4, LANES))
+    for start in range(0, out.size, 4 * LANES):
+        _count_up(words, start // 4)
+        _philox_lanes(words, key)
+        _box_muller_lanes(words[0], words[1], lanes[0], lanes[1])
+        _box_muller_lanes(words[2], words[3], lanes[2], lanes[3])
+        for i in range(min(4 * LANES, out.size - start)):
+            out[start + i] = lanes[i % 4, i // 4]
 
 
 @kernel
-def block_normals(key: np.uint64, position: Words, sample: Words, column_group: int, read: int, out: Floats) -> None:
+def block_normals(
+    key: np.uint64, position: Words, sample: Words, column_group: int, read: int, words: Words, out: Floats
+) -> None:
     """Standard normals of one read for a block of columns and vectors.
 
-    ``position`` and ``sample`` (uint64, one an entry of the last axis) name the vectors, ``column_group + r // 4`` and
-    ``read`` complete the counter; ``out`` has shape (rows, vectors), rows a multiple of four.
+    ``position`` and ``sample`` (one an entry of the last axis) name the vectors, ``column_group + r // 4`` and ``read``
+    complete the counter; ``out`` has shape (rows, vectors), rows a multiple of four; ``words`` (4, vectors) is scratch.
     """
     for quad in range(out.shape[0] // 4):
-        group = np.uint64(column_group + quad)
         for p in range(out.shape[1]):
-            w0, w1, w2, w3 = philox(position[p], sample[p], group, np.uint64(read), key)
-            a, b = _box_muller(w0, w1)
-            c, d = _box_muller(w2, w3)
-            out[4 * quad, p] = a
-            out[4 * quad + 1, p] = b
-            out[4 * quad + 2, p] = c
-            out[4 * quad + 3, p] = d
+            words[0, p] = position[p]
+            words[1, p] = sample[p]
+            words[2, p] = np.uint64(column_group + quad)
+            words[3, p] = np.uint64(read)
+        _philox_lanes(words, key)
+        _box_muller_lanes(words[0], words[1], out[4 * quad], out[4 * quad + 1])
+        _box_muller_lanes(words[2], words[3], out[4 * quad + 2], out[4 * quad + 3])
