@@ -94,6 +94,13 @@ class Chip(Spec):
         return mapping.weight_slices if isinstance(mapping, OffsetColumn) and mapping.reference == "column" else 0
 
     @property
+    def removes_baseline(self) -> bool:
+        """Whether the cells' HRS current is removed before conversion (see `LosslessRange`)."""
+        mapping = self.mapping
+        digital = isinstance(mapping, OffsetColumn) and mapping.reference == "digital"
+        return digital and isinstance(self.adc.range, LosslessRange)
+
+    @property
     def needs_calibration(self) -> bool:
         """Whether ranges must be found from calibration data."""
         return not (self.dac.is_ideal and self.adc.is_ideal)

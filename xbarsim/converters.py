@@ -5,7 +5,6 @@ They stand on both sides of the array. Ranges come from calibration data or from
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,8 +37,8 @@ class Dac(Spec):
             raise ValueError(f"dac.input_slices = {self.input_slices} needs dac.bits")
         if self.bits is not None and self.bits % self.input_slices:
             raise ValueError(f"dac.input_slices = {self.input_slices} must divide dac.bits = {self.bits}")
-        if self.bits == 1 and self.signed == "bipolar":
-            raise ValueError("dac.bits = 1 leaves no bit for the magnitude of bipolar inputs; use 2 or more")
+        if self.bits == 1 and self.signed != "two-phase":
+            raise ValueError(f"dac.bits = 1 leaves no bit for the magnitude of {self.signed} inputs; use 2 or more")
         return self
 
     @property
@@ -73,7 +72,11 @@ class ArrayRange(Spec):
 
 
 class LosslessRange(Spec):
-    """One code for each integer sum of cell levels and input digits, so that conversion loses nothing."""
+    """One code for each integer sum of cell levels and input digits, so that conversion loses nothing.
+
+    With the offset mapping's digital reference, the known current of the cells' HRS conductance, which is no multiple
+    of a code, is removed before conversion; pairs and reference columns cancel it.
+    """
 
     kind: Literal["lossless"] = "lossless"
 
@@ -107,4 +110,4 @@ class Adc(Spec):
 
 def bits_for(largest: int, signed: bool) -> int:
     """Bits that hold every integer up to ``largest`` (and its negative, if signed)."""
-    return max(1, math.ceil(math.log2(largest + 1))) + signed
+    return max(1, largest.bit_length()) + signed

@@ -246,7 +246,7 @@ class Device(Spec):
     def is_noisy(self) -> bool:
         """Whether reads are noisy."""
         noise = self.read_noise
-        return noise is not None and not (isinstance(noise, NormalError | ProportionalError) and noise.sigma == 0.0)
+        return noise is not None and any(noise.coefficients if isinstance(noise, PolynomialError) else (noise.sigma,))
 
     def read_variance(self, g: Array) -> Array:
         """Variance of a cell's conductance from read to read [S^2]."""
@@ -259,10 +259,12 @@ def _read_table(path: Path) -> dict[str, list[float]]:
     try:
         if path.suffix == ".npz":
             arrays = read_npz(path, _TABLE_BYTES)
-            return {name: [float(v) for v in arrays[name].ravel()] for name in columns}
+            return {name: arrays[name].astype(np.float64, casting="same_kind").ravel().tolist() for name in columns}
         if path.stat().st_size > _TABLE_BYTES:
             raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns state, mean, sigma")
-        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
+        if any(None in row for row in rows):
+            raise ValueError("a row has more entries than the header")
         return {name: [float(row[name]) for row in rows] for name in columns}
     except DataError:
         raise
@@ -270,5 +272,5 @@ def _read_table(path: Path) -> dict[str, list[float]]:
         raise DataError(f"{path}: column {error} is missing; a table has the columns {', '.join(columns)}") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path}: not a table of the numbers {', '.join(columns)} ({error})") from None

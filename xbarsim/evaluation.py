@@ -253,19 +253,22 @@ def _figures(
     stop: threading.Event,
 ) -> ChipFigures:
     names = [layer for layer in network.layers if layer in reference.layers]
-    signal = dict.fromkeys([*names, reference.output], 0.0)
-    error = dict.fromkeys([*names, reference.output], 0.0)
+    watched_names = [*names, reference.output]
+    signal: dict[str, list[float]] = {name: [] for name in watched_names}
+    error: dict[str, list[float]] = {name: [] for name in watched_names}
     predictions: list[npt.NDArray[np.int32]] = []
     for start, feed in _batches(data, batch):
         if stop.is_set():
             raise _StoppedError
         watched = max(0, min(batch, reference.monitored - start))
         result = network.run(feed, first_sample=start, capture=names if watched else ())
-        for name in signal if watched else ():
+        for name in watched_names if watched else ():
             wanted = reference.outputs if name == reference.output else reference.layers[name]
-            wanted = wanted[start : start + watched].astype(np.float64)
-            signal[name] += float(np.sum(wanted**2))
-            error[name] += float(np.sum((wanted - result[name][:watched]) ** 2))
+            # sample by sample: sums must not depend on how the data are cut
+            for one, other in zip(wanted[start : start + watched], result[name], strict=False):
+                exact = np.asarray(one, np.float64)
+                signal[name].append(float(np.sum(exact**2)))
+                error[name].append(float(np.sum((exact - other) ** 2)))
         if reference.predictions.size:
             predictions.append(_classes(result[reference.output]))
         progress(len(next(iter(feed.values()))))
@@ -277,13 +280,13 @@ def _figures(
             name,
             sum(macro.n_tiles for macro in macros),
             sum(macro.n_cells for macro in macros),
-            _decibel(signal[name], error[name]) if name in signal else float("nan"),
+            _decibel(sum(signal[name]), sum(error[name])) if name in signal else float("nan"),
             network.activity[name],
             sum((macro.faults.count() for macro in macros), FaultCount()),
         )
         for name, macros in network.layers.items()
     )
-    total = _decibel(signal[reference.output], error[reference.output])
+    total = _decibel(sum(signal[reference.output]), sum(error[reference.output]))
     return ChipFigures(seed, classes, accuracy, agreement, total, layers, network.faults)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import quote, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -277,8 +278,9 @@ class FaultMap:
             raise OutputError(f"{path}: a fault map is written as .npz or .h5, not {path.suffix or 'without suffix'!r}")
         data: dict[str, Any] = {}
         for name, faults in self.arrays.items():
-            data[f"{name}/kind"], data[f"{name}/g"] = faults.kind, faults.g
-            data[f"{name}/asked"] = np.array([faults.asked_on, faults.asked_off])
+            key = quote(name, safe="")  # layers' names may hold slashes, which mean groups in HDF5
+            data[f"{key}/kind"], data[f"{key}/g"] = faults.kind, faults.g
+            data[f"{key}/asked"] = np.array([faults.asked_on, faults.asked_off])
         with new_file(path, force=force) as temporary:
             if path.suffix == ".npz":
                 np.savez_compressed(temporary, **data)
@@ -331,7 +333,9 @@ def _load(name: str, modified: int) -> FaultMap:
         wrong = kind.shape != g.shape or kind.ndim != 2 or asked.shape != (2,)
         if wrong or not np.isin(kind, (-1, 0, 1)).all() or not (g[kind != 0] >= 0.0).all():
             raise DataError(f"{path}: array {array!r} is not a fault map (kind -1/0/1 and g in siemens, 2-D, alike)")
-        arrays[array] = CellFaults(kind.astype(np.int8), np.asarray(g, np.float64), float(asked[0]), float(asked[1]))
+        arrays[unquote(array)] = CellFaults(
+            kind.astype(np.int8), np.asarray(g, np.float64), float(asked[0]), float(asked[1])
+        )
     if not arrays:
         raise DataError(f"{path}: no fault map in it; expected an array 'map', or NAME/kind, NAME/g and NAME/asked")
     return FaultMap(arrays)

@@ -159,7 +159,7 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included."""
-        return int(self._target.g.size + self._target.reference.size)
+        return self.tiling.n_cells
 
     @property
     def zero_level(self) -> float:
@@ -268,8 +268,9 @@ class Macro:
         if isinstance(adc.range, LosslessRange):
             steps = (device.levels or 2) - 1
             unit = device.g_range / steps
-            g_max = device.g_range if self.chip.subtracts_before else device.g_lrs
-            needed = bits_for(int(np.ceil(self.chip.array.rows * inputs.plane_max * g_max / unit)), signed)
+            no_baseline = self.chip.subtracts_before or self.chip.removes_baseline
+            g_max = device.g_range if no_baseline else device.g_lrs
+            needed = bits_for(int(np.ceil(round(self.chip.array.rows * inputs.plane_max * g_max / unit, 6))), signed)
             if adc.bits is not None and adc.bits < needed:
                 raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
             bits = adc.bits or needed
@@ -335,8 +336,11 @@ class Macro:
     def _prepare_converted(self) -> None:
         """Columns as the ADC sees them, tile by tile."""
         chip, cells = self.chip, self._effective
-        self._columns = columns(cells, chip)
-        self._packed = self._pack(self._columns, chip.array.rows)
+        seen = columns(cells, chip)
+        if chip.removes_baseline:
+            seen = seen - chip.device.g_hrs
+        self._n_columns = seen.shape[1]
+        self._packed = self._pack(seen, chip.array.rows)
         self._variance = self._no_noise()
         if chip.device.is_noisy:
             spread = Cells(chip.device.read_variance(cells.g), chip.device.read_variance(cells.reference))
@@ -348,7 +352,7 @@ class Macro:
         assert converter is not None
         vectors, slices = levels.shape[1], mapping.weight_slices
         planes = self._inputs.planes(levels)
-        codes = np.empty((self._columns.shape[1], vectors))
+        codes = np.empty((self._n_columns, vectors))
         conversion = analog.Conversion(1.0 / converter.unit, float(converter.low), float(converter.high))
         self.activity.adc_clipped += analog.converted(
             planes, self._inputs.shifts, self._packed, self._variance, conversion, reads, codes
@@ -367,8 +371,9 @@ class Macro:
                 shared = _weigh(codes[own.shape[0] :].reshape(-1, slices, vectors), powers)
                 total -= shared[np.arange(self.n_out) // self.tiling.outputs]
             else:
-                # sum of all levels times (g_hrs + g_range/2): known exactly to digital logic
-                total -= self._level_sum(levels) * ((chip.device.g_hrs / chip.device.g_range + 0.5) / unit)
+                # what half-range cells and, unless removed before, the HRS conductance add: known to digital logic
+                baseline = 0.0 if chip.removes_baseline else chip.device.g_hrs / chip.device.g_range
+                total -= self._level_sum(levels) * ((baseline + 0.5) / unit)
         return np.asarray(total * (mapping.gain * self._scale * self._inputs.x_lsb * unit)[:, None], self.dtype)
 
     def _level_sum(self, levels: npt.NDArray[Any]) -> Array:

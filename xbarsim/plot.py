@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xbarsim.errors import OutputError
 from xbarsim.evaluation import Evaluation
 from xbarsim.files import new_file
 
@@ -59,7 +60,10 @@ def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
     Raises
     ------
     OutputError
-        The file exists and ``force`` is not set, or it cannot be written.
+        The suffix is another, the file exists and ``force`` is not set, or it cannot be written.
     """
+    suffix = Path(path).suffix
+    if suffix not in (".png", ".svg", ".pdf"):
+        raise OutputError(f"{path}: plots are written as .png, .svg or .pdf, not {suffix or 'without suffix'!r}")
     with new_file(path, force=force) as temporary:
         figure.savefig(temporary, dpi=150)

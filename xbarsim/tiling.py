@@ -28,20 +28,26 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """A (n_out, n_in) matrix on arrays that each take ``rows`` inputs and ``outputs`` outputs."""
+    """A (n_out, n_in) matrix on arrays that each take ``rows`` inputs and ``outputs`` outputs.
+
+    ``arrays`` is 2 where plus and minus columns lie in arrays of their own, else 1.
+    """
 
     n_out: int
     n_in: int
     rows: int
     outputs: int
     arrays: int
+    cells_per_weight: int
+    reference_columns: int
 
     @staticmethod
     def of(chip: Chip, n_out: int, n_in: int) -> Tiling:
         """The tiling of a (n_out, n_in) weight matrix on a chip."""
         outputs = (chip.array.cols - chip.reference_columns) // chip.columns_per_weight
         separate = chip.mapping.polarities == 2 and chip.array.pairs == "separate"
-        return Tiling(n_out, n_in, chip.array.rows, outputs, 2 if separate else 1)
+        cells = chip.mapping.polarities * chip.mapping.weight_slices
+        return Tiling(n_out, n_in, chip.array.rows, outputs, 2 if separate else 1, cells, chip.reference_columns)
 
     @property
     def row_tiles(self) -> int:
@@ -57,6 +63,11 @@ class Tiling:
     def n_tiles(self) -> int:
         """Arrays in all."""
         return self.row_tiles * self.column_tiles * self.arrays
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in all, those of reference columns included."""
+        return self.n_in * (self.n_out * self.cells_per_weight + self.column_tiles * self.reference_columns)
 
     def __iter__(self) -> Iterator[Tile]:
         for row in range(self.row_tiles):

@@ -1,0 +1,198 @@
+"""Evaluation: figures that depend on the seed and on nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xbarsim as xs
+from xbarsim.evaluation import Evaluation, evaluate
+
+ROOT = Path(__file__).parent.parent
+
+HARSH = {
+    "device.levels": 16,
+    "device.d2d.kind": "proportional",
+    "device.d2d.sigma": 0.03,
+    "device.c2c.kind": "normal",
+    "device.c2c.sigma": 1e-6,
+    "device.read_noise.kind": "proportional",
+    "device.read_noise.sigma": 0.02,
+    "faults.p_stuck_on": 0.01,
+    "faults.p_stuck_off": 0.005,
+    "dac.bits": 8,
+    "adc.bits": 8,
+}
+
+
+@pytest.fixture(scope="module", params=["lenet5", "resnet14"])
+def network(request: pytest.FixtureRequest) -> xs.Network:
+    return xs.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def lenet() -> xs.Network:
+    return xs.load("lenet5")
+
+
+def figures(evaluation: Evaluation) -> list[tuple[object, ...]]:
+    return [
+        (
+            chip.seed,
+            chip.accuracy,
+            chip.agreement,
+            chip.signal_to_error_db,
+            chip.predictions.tobytes(),
+            [(layer.name, layer.signal_to_error_db, str(layer.activity), str(layer.faults)) for layer in chip.layers],
+        )
+        for chip in evaluation.chips
+    ]
+
+
+@pytest.mark.parametrize("mapping", ["two-column", "differential", "midpoint", "zero-on", "offset"])
+def test_ideal_chip_equals_onnxruntime(network: xs.Network, mapping: str) -> None:
+    """Every shipped model, every mapping, all 1,000 images: 1e-5 of the largest score."""
+    data = xs.Dataset.load("fashion-mnist-1000", network)
+    chip = xs.Chip.load("ideal").replace({"mapping.kind": mapping})
+    programmed = network.program(chip)
+    for start in range(0, data.n_samples, 250):
+        feed = data.part(start, start + 250)
+        expected = network.run_digital(feed)["logits"]
+        found = programmed.run(feed, first_sample=start)["logits"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_figures_do_not_depend_on_batch_order_or_workers(network: xs.Network) -> None:
+    """Variation, read noise, faults and 8-bit converters: the same bits for each way to run it."""
+    chip = xs.Chip.load("ideal").replace(HARSH)
+    data = xs.Dataset.load("fashion-mnist-1000", network, limit=60)
+    calibration = xs.Dataset.load("fashion-mnist-calibration", network).inputs
+    one = evaluate(network, data, chip, seeds=[3, 4], calibration=calibration, batch=256, workers=1, monitor=20)
+    assert one.chips[0].accuracy < one.digital_accuracy, "the chip must be harsh enough to tell differences"
+    for batch, seeds, workers in ((1, [3, 4], 2), (7, [4, 3], 1), (256, [4, 3], 2)):
+        other = evaluate(
+            network, data, chip, seeds=seeds, calibration=calibration, batch=batch, workers=workers, monitor=20
+        )
+        assert sorted(figures(other)) == sorted(figures(one)), f"figures differ for batch {batch}"
+
+
+def test_logits_are_the_same_to_the_bit_however_the_data_are_cut(network: xs.Network) -> None:
+    chip = xs.Chip.load("ideal").replace(HARSH)
+    data = xs.Dataset.load("fashion-mnist-1000", network, limit=48)
+    calibration = network.calibrate(chip, xs.Dataset.load("fashion-mnist-calibration", network).inputs)
+
+    def logits(step: int) -> np.ndarray:
+        programmed = network.program(chip, seed=5, calibration=calibration)
+        starts = range(0, data.n_samples, step)
+        parts = [programmed.run(data.part(s, min(s + step, 48)), first_sample=s)["logits"] for s in starts]
+        return np.concatenate(parts)
+
+    whole = logits(48)
+    assert np.ptp(whole, axis=0).min() > 0
+    for step in (1, 7, 31):
+        np.testing.assert_array_equal(logits(step), whole)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_thread_settings_change_nothing(lenet: xs.Network, threads: str) -> None:
+    code = """
+import hashlib, sys, numpy as np, xbarsim as xs
+sys.path.insert(0, sys.argv[1])
+from test_evaluation import HARSH
+network = xs.load("lenet5")
+chip = xs.Chip.load("ideal").replace(HARSH)
+data = xs.Dataset.load("fashion-mnist-1000", network, limit=20)
+calibration = xs.Dataset.load("fashion-mnist-calibration", network).inputs
+programmed = network.program(chip, seed=1, calibration=calibration)
+print(hashlib.sha256(programmed.run(data.inputs)["logits"].tobytes()).hexdigest())
+"""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
+        "NUMBA_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "tests")], capture_output=True, text=True, env=environment, check=True
+    )
+    import hashlib
+
+    chip = xs.Chip.load("ideal").replace(HARSH)
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=20)
+    calibration = xs.Dataset.load("fashion-mnist-calibration", lenet).inputs
+    here = lenet.program(chip, seed=1, calibration=calibration).run(data.inputs)["logits"]
+    assert done.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
+
+
+def test_layer_figures_tell_what_happened(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=100)
+    exact = evaluate(lenet, data, xs.Chip.load("ideal")).chips[0]
+    assert exact.agreement == 1.0
+    assert all(layer.signal_to_error_db > 100 for layer in exact.layers)
+    assert all(layer.faults.cells == 0 and layer.activity.conversions == 0 for layer in exact.layers)
+    chip = xs.Chip.load("ideal").replace(HARSH)
+    harsh = evaluate(lenet, data, chip, calibration=data.inputs).chips[0]
+    for layer in harsh.layers:
+        assert -10 < layer.signal_to_error_db < 40
+        count = layer.faults
+        assert count.cells == layer.cells
+        assert count.asked_on == pytest.approx(0.01 * count.cells)
+        for asked, injected in ((count.asked_on, count.injected_on), (count.asked_off, count.injected_off)):
+            assert abs(injected - asked) <= 4 * np.sqrt(asked)
+    assert sum(layer.activity.conversions for layer in harsh.layers) > 0
+
+
+def test_a_tight_range_clips_and_says_so(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=20)
+    changes = {"dac.bits": 8, "dac.percentile": 90.0, "adc.bits": 8, "adc.range.percentile": 90.0}
+    chip = xs.Chip.load("ideal").replace(changes)
+    *layers, last = evaluate(lenet, data, chip, calibration=data.inputs).chips[0].layers
+    for layer in layers:
+        assert 0.02 < layer.adc_clip_rate < 0.3
+        assert 0.02 < layer.dac_clip_rate < 0.3
+    assert last.activity.conversions == 20 * 10
+
+
+def test_differential_bears_stuck_on_cells_and_two_column_stuck_off_ones(lenet: xs.Network) -> None:
+    """2 % stuck cells, 9.04 : 1.75: more than 10 points apart, and reversed with the mix."""
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=500)
+
+    def accuracy(kind: str, mix: str) -> float:
+        changes = {"mapping.kind": kind, "faults.mix": mix, "faults.rate": 0.02}
+        return float(evaluate(lenet, data, xs.Chip.load("ideal").replace(changes), seeds=range(6)).accuracy.mean())
+
+    assert accuracy("differential", "yuan2021") > accuracy("two-column", "yuan2021") + 0.10
+    assert accuracy("two-column", "chen2017") > accuracy("differential", "chen2017") + 0.10
+
+
+def test_missing_calibration_is_an_error(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=2)
+    with pytest.raises(xs.DataError, match="calibration"):
+        evaluate(lenet, data, xs.Chip.load("hfo2-1t1r"))
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
+def test_seeds_are_checked(lenet: xs.Network, seeds: list[int]) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=2)
+    with pytest.raises(xs.DataError, match="seeds"):
+        evaluate(lenet, data, xs.Chip.load("ideal"), seeds=seeds)
+
+
+def test_interrupt_keeps_finished_chips(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=10)
+    calls = 0
+
+    def interrupt(samples: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    found = evaluate(lenet, data, xs.Chip.load("ideal"), seeds=range(5), workers=1, progress=interrupt)
+    assert not found.complete
+    assert [chip.seed for chip in found.chips] == [0, 1]

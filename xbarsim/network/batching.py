@@ -1,0 +1,369 @@
+"""Batching: how a feed is cut into blocks of samples so that no result depends on how the data set is cut.
+
+Crossbar products do not depend on the batch, but many digital operators do: vector tails and partial sums differ with
+the length of an array and the place in it. Networks whose digital operators are all exact run in blocks of any size;
+others run in blocks that start at multiples of their size, counted from the data set's first sample, so that each
+sample always sits at the same place of an equally large block. Vacant places repeat a sample of the feed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from xbarsim.errors import DataError, ModelError
+from xbarsim.network.layers import Layer, LeftProduct
+from xbarsim.network.onnx import Graph, attributes, label
+from xbarsim.network.partition import Partition
+from xbarsim.network.sessions import aligned
+
+__all__ = ["EXACT", "Batching", "Block", "plan_batches"]
+
+EXACT = frozenset(
+    {
+        # one IEEE operation an element: the same in a vector register, its tail or alone
+        "Abs", "Add", "And", "Cast", "Ceil", "Clip", "DequantizeLinear", "Div", "Equal", "Floor", "Greater",
+        "GreaterOrEqual", "LeakyRelu", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "PRelu", "Relu",
+        "Round", "Sign", "Sub", "Sum", "Where", "Xor",
+        # the largest of some elements does not depend on their order
+        "ArgMax", "ArgMin", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin",
+        # data movement
+        "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad",
+        "Reshape", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators that give each element the same bits wherever it stands in a batch of whatever size."""
+
+_ALONG_AXIS = {"Concat", "Gather", "Hardmax", "LayerNormalization", "LogSoftmax", "LpNormalization", "Softmax", "Split"}
+_SAME_ORDER = EXACT - {
+    "Concat", "DepthToSpace", "Expand", "Gather", "Pad", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose"
+}  # fmt: skip
+
+_BLOCK_EXACT = 64
+"""Samples of a block where any size will do: bounds the memory."""
+
+_BLOCK_ALIGNED = 16
+
+_PROBE = 7919
+"""Stands for the number of samples in shape inference: a prime that no other dimension is a multiple of."""
+
+Shapes = Mapping[str, tuple[int | None, ...]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some samples of a feed.
+
+    Parameters
+    ----------
+    feeds
+        Inputs of the block, vacant places filled.
+    first
+        Number of the block's first place, counted from the data set's first sample.
+    size
+        Places.
+    live
+        Places that hold samples of the feed.
+    """
+
+    feeds: Mapping[str, Any]
+    first: int
+    size: int
+    live: slice
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How feeds are cut.
+
+    Parameters
+    ----------
+    size
+        Samples of a block; None if a feed is one block, whatever its size.
+    aligned
+        Whether blocks start at multiples of their size.
+    reason
+        Why, in words.
+    inputs
+        Axis of the samples for each input that has one; other inputs go into each block whole.
+    axes
+        Axis of the samples for other tensors, where it is known.
+    separable
+        Names of the layers whose activation lists sample after sample, so that vacant places need no products.
+    vectors
+        Vectors that each layer multiplies for one sample, where that is known.
+    """
+
+    size: int | None
+    aligned: bool
+    reason: str
+    inputs: Mapping[str, int]
+    axes: Mapping[str, int]
+    separable: frozenset[str]
+    vectors: Mapping[str, int]
+
+    def count(self, feeds: Mapping[str, Any]) -> int:
+        """Number of samples in a feed; 1 where samples cannot be told apart.
+
+        Raises
+        ------
+        DataError
+            Inputs differ in their number of samples, or there are none.
+        """
+        if self.size is None:
+            return 1
+        counts = {name: int(np.shape(feeds[name])[axis]) for name, axis in self.inputs.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name!r} {count}" for name, count in counts.items())
+            raise DataError(f"inputs differ in their number of samples: {listed}")
+        count = next(iter(counts.values()), 1)
+        if count < 1:
+            raise DataError(f"input {next(iter(counts))!r} holds no samples; at least 1 is needed")
+        return count
+
+    def blocks(self, feeds: Mapping[str, Any], first_sample: int, *, exact: bool) -> Iterator[Block]:
+        """Cut a feed whose first sample is number ``first_sample`` of the data set.
+
+        ``exact`` says that what runs them is exact for batches of any size, apart from the network's digital nodes.
+        """
+        count = self.count(feeds)
+        if self.size is None:
+            yield Block({name: aligned(value) for name, value in feeds.items()}, first_sample, 1, slice(0, 1))
+            return
+        whole = {name: aligned(value) for name, value in feeds.items() if name not in self.inputs}
+        if not self.aligned and exact:
+            for start in range(0, count, self.size):
+                stop = min(count, start + self.size)
+                yield Block(
+                    whole | self._take(feeds, np.arange(start, stop)),
+                    first_sample + start,
+                    stop - start,
+                    slice(0, stop - start),
+                )
+            return
+        size = self.size if self.aligned else _BLOCK_ALIGNED
+        for first in range(first_sample // size * size, first_sample + count, size):
+            places = np.arange(first, first + size) - first_sample
+            live = np.flatnonzero((places >= 0) & (places < count))
+            taken = self._take(feeds, np.clip(places, 0, count - 1))
+            cut = {name: aligned(value) for name, value in taken.items()}
+            yield Block(whole | cut, first, size, slice(int(live[0]), int(live[-1]) + 1))
+
+    def _take(self, feeds: Mapping[str, Any], places: npt.NDArray[np.int64]) -> dict[str, Any]:
+        taken = {}
+        for name, axis in self.inputs.items():
+            start, stop = int(places[0]), int(places[-1]) + 1
+            if stop - start == len(places):
+                taken[name] = feeds[name][(*[slice(None)] * axis, slice(start, stop))]
+            else:
+                taken[name] = np.take(feeds[name], places, axis)
+        return taken
+
+    def join(self, name: str, parts: Sequence[Any], blocks: Sequence[Block]) -> Any:
+        """A tensor of the whole feed from those of its blocks, vacant places dropped.
+
+        Raises
+        ------
+        DataError
+            The tensor does not list samples, and there is more than one block.
+        """
+        if self.size is None:
+            return parts[0]
+        axis = self.axes.get(name, 0)
+        kept = []
+        for part, block in zip(parts, blocks, strict=True):
+            length = np.shape(part)[axis] if np.ndim(part) > axis else 0
+            if length == 0 or length % block.size:
+                if len(blocks) == 1 and block.live == slice(0, block.size):
+                    return part
+                raise DataError(
+                    f"{name!r} does not list samples: its shape is {list(np.shape(part))} for {block.size} samples; "
+                    f"feed exactly {block.size}"
+                )
+            step = length // block.size
+            if block.live == slice(0, block.size):
+                kept.append(part)
+            else:
+                kept.append(part[(*[slice(None)] * axis, slice(block.live.start * step, block.live.stop * step))])
+        return kept[0] if len(kept) == 1 else np.concatenate(kept, axis)
+
+
+def _dimensions(kind: onnx.TypeProto) -> list[int | str | None] | None:
+    """Dimensions of a tensor type: numbers, symbols, or None for unknown ones; None if there is no shape."""
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    return [
+        item.dim_value if item.HasField("dim_value") else (item.dim_param or None)
+        for item in kind.tensor_type.shape.dim
+    ]
+
+
+def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
+    """Axis of the samples in each input, a fixed number of samples, and why there are no axes."""
+    shapes = {name: _dimensions(kind) for name, kind in graph.inputs.items()}
+    for name, shape in shapes.items():
+        if shape is None:
+            return {}, None, f"input {name!r} has no shape"
+    known = {name: shape for name, shape in shapes.items() if shape}
+    free = {name: shape[0] for name, shape in known.items() if not isinstance(shape[0], int)}
+    if free:
+        symbols = {symbol for symbol in free.values() if symbol}
+        if len(symbols) > 1:
+            return {}, None, f"inputs differ in their first dimension: {', '.join(sorted(map(str, symbols)))}"
+        axes = dict.fromkeys(free, 0)
+        for name, shape in known.items():
+            if name in free:
+                continue
+            if symbols & set(shape):
+                axes[name] = shape.index(next(iter(symbols)))
+            elif None in shape:
+                return {}, None, f"input {name!r} does not tell where its samples lie"
+        return axes, None, ""
+    sizes = {shape[0] for shape in known.values() if isinstance(shape[0], int)}
+    if len(sizes) != 1 or 0 in sizes:
+        return {}, None, "inputs differ in their first dimension" if sizes else "no input has dimensions"
+    return dict.fromkeys(known, 0), sizes.pop(), ""
+
+
+def infer_shapes(graph: Graph, axes: Mapping[str, int], samples: int) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of all tensors for a number of samples, as far as onnx can tell; unknown dimensions are None."""
+    types: dict[str, onnx.TypeProto] = {}
+    for name, kind in graph.inputs.items():
+        types[name] = onnx.TypeProto()
+        types[name].CopyFrom(kind)
+        if name in axes:
+            types[name].tensor_type.shape.dim[axes[name]].dim_value = samples
+    model, constants = graph.part(graph.nodes, types, graph.outputs)
+    for name, value in constants.items():
+        if isinstance(value, np.ndarray) and value.size > 64:  # only short ones can matter as shapes
+            element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            model.graph.input.append(onnx.helper.make_tensor_value_info(name, element, value.shape))
+        elif isinstance(value, np.ndarray):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError:  # onnxruntime may know better; nothing is known here
+        return {}
+    found = {}
+    for item in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        shape = _dimensions(item.type)
+        if shape is not None:
+            found[item.name] = tuple(size if isinstance(size, int) else None for size in shape)
+    return found
+
+
+def _mixing(graph: Graph, shapes: Shapes) -> str:
+    """Which node mixes samples, in words; empty if none is known to."""
+
+    def counts(name: str) -> bool:
+        return any(size and size % _PROBE == 0 for size in shapes.get(name, ()))
+
+    for node in graph.nodes:
+        carrying = [name for name in node.input if counts(name)]
+        if not carrying or node.op_type in ("Shape", "Size"):
+            continue
+        shape = shapes[carrying[0]]
+        results = [name for name in node.output if name]
+        lost = all(name in shapes and None not in shapes[name] and not counts(name) for name in results)
+        options = attributes(node)
+        axis = int(options.get("axis", 0 if node.op_type in ("Gather", "Split") else -1))
+        along = (
+            node.op_type in _ALONG_AXIS
+            and carrying[0] == node.input[0]
+            and -len(shape) <= axis < len(shape)
+            and shape[axis] == _PROBE
+        )
+        recurrent = node.op_type in ("GRU", "LSTM", "RNN") and options.get("layout", 0) == 0 and shape[0] == _PROBE
+        if lost or along or recurrent:
+            return f"{label(node)} ({node.op_type}) mixes samples"
+    return ""
+
+
+def _separable(layer: Layer, graph: Graph, shapes: Shapes) -> bool:
+    """Whether a layer's activation lists sample after sample along its first axis."""
+    if not layer.keeps_first_axis:
+        return False
+    producer = {name: node for node in graph.nodes for name in node.output if name}
+    name = layer.source
+    while True:
+        shape = shapes.get(name, ())
+        if not shape or not shape[0] or shape[0] % _PROBE:
+            return False
+        if shape[0] == _PROBE:
+            return True
+        # several rows a sample: in order if they come from such a list by operators that keep the order
+        node = producer.get(name)
+        if node is None or node.op_type not in _SAME_ORDER | {"Gemm", "MatMul"}:
+            return False
+        sources = [item for item in node.input if any(size and size % _PROBE == 0 for size in shapes.get(item, ()))]
+        if len(sources) != 1:
+            return False
+        name = sources[0]
+
+
+def _fixed_obstacle(graph: Graph, parts: Partition, shapes: Shapes, samples: int) -> str:
+    """Why a fixed first dimension is not a number of samples, in words; empty if it may be one."""
+    for name in graph.outputs:
+        if shapes.get(name, ())[:1] != (samples,):
+            return f"output {name!r} does not list samples"
+    for layer in parts.layers:
+        rank = len(shapes.get(layer.source, (0, 0, 0)))
+        if not layer.keeps_first_axis or rank == 1 or (rank == 2 and isinstance(layer, LeftProduct)):
+            return f"{layer.name} ({layer.op}) mixes samples"
+    return ""
+
+
+def plan_batches(graph: Graph, parts: Partition) -> Batching:
+    """Decide how feeds of a network are cut.
+
+    Raises
+    ------
+    ModelError
+        Declared shapes contradict each other.
+    """
+    inputs, fixed, reason = _input_axes(graph)
+    shapes = infer_shapes(graph, inputs, fixed or _PROBE) if inputs else {}
+    samples = fixed or _PROBE
+    vectors = {}
+    for layer in parts.layers:
+        shape = shapes.get(layer.source, (None,))
+        if None not in shape:
+            try:
+                vectors[layer.name] = layer.lowering([size or 0 for size in shape]).positions // samples
+            except DataError as error:
+                raise ModelError(f"{graph.name}: {error}") from None
+    if not inputs:
+        return Batching(None, False, f"each feed is one block: {reason}", {}, {}, frozenset(), vectors)
+    if fixed:
+        obstacle = _fixed_obstacle(graph, parts, shapes, fixed)
+        if obstacle:
+            return Batching(None, False, f"each feed is one block: {obstacle}", {}, {}, frozenset(), vectors)
+        whole = frozenset(layer.name for layer in parts.layers if fixed == 1)
+        axes = dict.fromkeys(graph.outputs, 0)
+        return Batching(fixed, True, f"blocks of {fixed}: the model's fixed batch size", inputs, axes, whole, vectors)
+    axes = {name: shape.index(_PROBE) for name, shape in shapes.items() if _PROBE in shape}
+    merged = {name: 0 for name, shape in shapes.items() if shape and shape[0] and shape[0] % _PROBE == 0}
+    unlisted = [name for name in graph.outputs if name not in axes]
+    mixing = _mixing(graph, shapes) or (f"output {unlisted[0]!r} does not list samples" if unlisted else "")
+    if mixing:
+        return Batching(None, False, f"each feed is one block: {mixing}", {}, {}, frozenset(), vectors)
+    separable = frozenset(layer.name for layer in parts.layers if _separable(layer, graph, shapes))
+    entangled = [layer.name for layer in parts.layers if layer.name not in separable]
+    axes = merged | axes
+    if entangled:
+        reason = f"blocks of 1: the input of {entangled[0]!r} does not list sample after sample"
+        return Batching(1, True, reason, inputs, axes, frozenset(layer.name for layer in parts.layers), vectors)
+    inexact = [node for node, place in parts.places if isinstance(place, str) and node.op_type not in EXACT]
+    if inexact:
+        reason = (
+            f"blocks of {_BLOCK_ALIGNED} at multiples of {_BLOCK_ALIGNED}: {label(inexact[0])} ({inexact[0].op_type}) "
+            "is not exact for batches of any size"
+        )
+        return Batching(_BLOCK_ALIGNED, True, reason, inputs, axes, separable, vectors)
+    reason = f"blocks of {_BLOCK_EXACT}: all digital operators are exact"
+    return Batching(_BLOCK_EXACT, False, reason, inputs, axes, separable, vectors)

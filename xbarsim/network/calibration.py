@@ -1,0 +1,102 @@
+"""Calibration: inputs of each crossbar layer, sampled from real data, and the converter ranges that follow from them.
+
+It belongs to the design of a chip, not to one chip: all seeds share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.macro import Ranges
+from xbarsim.network.feeds import check_finite_input
+from xbarsim.network.layers import Layer
+
+if TYPE_CHECKING:
+    from xbarsim.chip import Chip
+    from xbarsim.network.network import Network
+
+__all__ = ["Calibration", "calibrate"]
+
+_VECTORS = 1 << 16
+"""Vectors of a layer that are kept at most."""
+
+_BYTES = 512 << 20
+"""Memory for the kept vectors of all layers together."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Converter ranges of all crossbar layers of a network on chips of one design.
+
+    Parameters
+    ----------
+    digest
+        Of the model they belong to.
+    ranges
+        For each layer, those of its macros.
+    """
+
+    digest: str
+    ranges: Mapping[str, tuple[Ranges, ...]]
+
+
+class _Sample:
+    """Every k-th vector of a layer's inputs, over all samples."""
+
+    def __init__(self, layer: Layer, samples: int, limit: int) -> None:
+        self.layer = layer
+        self.samples = samples
+        self.limit = limit
+        self.stride = 0
+        self.seen = 0
+        self.parts: list[list[npt.NDArray[Any]]] = [[] for _ in layer.weights]
+
+    def add(self, x: npt.NDArray[Any], samples: int) -> None:
+        lowering = self.layer.lowering(x.shape)
+        if not self.stride:
+            each = max(1, lowering.positions // samples)
+            self.stride = max(1, -(-each * self.samples // self.limit))
+            while math.gcd(self.stride, each) > 1:  # or else the same places of every sample
+                self.stride += 1
+        for group, parts in enumerate(self.parts):
+            for first, columns in lowering.chunks(lowering.group(x, group), 0.0):
+                parts.append(columns[:, -(self.seen + first) % self.stride :: self.stride].copy())
+        self.seen += lowering.positions
+
+
+def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibration:
+    """Run the digital network once and measure the ranges of each crossbar layer.
+
+    At most 65,536 vectors of a layer are kept, evenly spread over samples and positions, and fewer where 512 MB for
+    all layers do not suffice.
+    """
+    for name, value in feeds.items():
+        check_finite_input(name, value, "calibration: ")
+    count = network.batching.count(feeds)
+    budget = _BYTES // max(1, len(network.layers))
+    kept = {}
+    for layer in network.layers:
+        size = layer.shape[1] * len(layer.weights) * max(4, layer.dtype.itemsize)
+        kept[layer.name] = _Sample(layer, count, max(1, min(_VECTORS, budget // size)))
+    for block, tensors in network.digital_blocks(feeds, 0, [layer.source for layer in network.layers]):
+        for layer in network.layers:
+            x, samples = tensors[layer.source], block.size
+            if layer.name in network.batching.separable:
+                rows = len(x) // block.size
+                samples = block.live.stop - block.live.start
+                x = x[block.live.start * rows : block.live.stop * rows]
+            kept[layer.name].add(x, samples)
+    ranges = {}
+    for layer in network.layers:
+        parts = kept.pop(layer.name).parts
+        ranges[layer.name] = tuple(
+            Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks)  # type: ignore[misc]
+            for weights, chunks in zip(layer.weights, parts, strict=True)
+        )
+    return Calibration(network.digest, ranges)

@@ -1,0 +1,303 @@
+"""Network: a model file as crossbar layers and digital segments; the front door of this package.
+
+`load` reads it, `Network.program` puts it onto a simulated chip, `Network.run_digital` is the unmodified model to
+compare with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from xbarsim.chip import Chip
+from xbarsim.errors import DataError, ModelError
+from xbarsim.faults import FaultMap
+from xbarsim.macro import Macro
+from xbarsim.network.batching import Batching, Block, infer_shapes, plan_batches
+from xbarsim.network.calibration import Calibration, calibrate
+from xbarsim.network.executor import ProgrammedNetwork
+from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
+from xbarsim.network.layers import Layer
+from xbarsim.network.npz import read_npz_model
+from xbarsim.network.onnx import Graph, fold, read_onnx
+from xbarsim.network.partition import Partition, partition
+from xbarsim.network.sessions import Session
+from xbarsim.network.summary import Summary, summarise
+
+__all__ = ["Network", "load", "shipped"]
+
+_SHIPPED = Path(__file__).parent.parent / "models"
+
+
+def shipped(name: str | Path, suffixes: Sequence[str]) -> Path | None:
+    """Path of a file that comes with xbarsim, by its name without suffix; None if there is none."""
+    text = str(name)
+    if not text or Path(text).name != text:
+        return None
+    return next((path for suffix in suffixes if (path := _SHIPPED / f"{text}{suffix}").is_file()), None)
+
+
+class Network:
+    """A trained network whose matrix products with constant weights run on crossbars; made by `load`.
+
+    Immutable once made, and may be used from several threads.
+
+    Attributes
+    ----------
+    path
+        The model file.
+    digest
+        Its SHA-256.
+    graph, partition, batching
+        The folded graph, how it is cut into crossbars and digital segments, and how feeds are cut into blocks.
+    """
+
+    def __init__(self, path: Path, model: onnx.ModelProto, digest: str) -> None:
+        self.path = path
+        self.digest = digest
+        self.graph: Graph = fold(model, path)
+        self.partition: Partition = partition(self.graph)
+        self.batching: Batching = plan_batches(self.graph, self.partition)
+        self._model = model
+        self._sessions: dict[tuple[str, ...], Session] = {}
+        self._lock = threading.Lock()
+        self._outputs = self._declared_outputs()
+
+    @property
+    def inputs(self) -> dict[str, TensorInfo]:
+        """(dtype, shape) of each input; None in a shape stands for a size that may vary."""
+        return {name: tensor_info(kind) for name, kind in self.graph.inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, TensorInfo]:
+        """(dtype, shape) of each output, as far as they are known beforehand."""
+        return dict(self._outputs)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The crossbar layers in running order."""
+        return self.partition.layers
+
+    def summary(self, chip: Chip | None = None) -> Summary:
+        """What becomes of each node, and with a chip how many tiles and cells it takes."""
+        return summarise(self, chip)
+
+    def check_feeds(self, feeds: Mapping[str, Any] | npt.ArrayLike, where: str = "") -> dict[str, Any]:
+        """Inputs as arrays of the types that the model declares.
+
+        Parameters
+        ----------
+        feeds
+            A dict of arrays by input name, or one array if the model has one input.
+        where
+            Put before messages.
+
+        Raises
+        ------
+        DataError
+            A name is missing or unknown, or a value has the wrong element type or shape.
+        """
+        if not isinstance(feeds, Mapping):
+            if len(self.inputs) != 1:
+                raise DataError(f"{where}the model has several inputs; pass a dict with {', '.join(self.inputs)}")
+            feeds = {next(iter(self.inputs)): feeds}
+        return check_feeds(feeds, self.inputs, self.batching.inputs, where)
+
+    def select_outputs(self, outputs: Sequence[str] | None) -> tuple[str, ...]:
+        """The named outputs, or all.
+
+        Raises
+        ------
+        DataError
+            There is no such output.
+        """
+        if outputs is None:
+            return tuple(self.graph.outputs)
+        for name in outputs:
+            if name not in self.graph.outputs:
+                raise DataError(f"the model has no output {name!r}; its outputs: {', '.join(self.graph.outputs)}")
+        return tuple(outputs)
+
+    def tensor_of(self, name: str) -> str:
+        """The tensor that a layer computes; any other name stands for itself."""
+        return next((layer.output for layer in self.layers if layer.name == name), name)
+
+    def calibrate(self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike) -> Calibration:
+        """Converter ranges for chips of one design, from real inputs.
+
+        Parameters
+        ----------
+        chip
+            The design; faults and seeds do not matter.
+        x
+            Inputs, as for `check_feeds`; the digital network runs once on them. Or a finished calibration, which is
+            checked and returned.
+
+        Raises
+        ------
+        DataError
+            Inputs do not fit the model, or are not finite; or a calibration belongs to another model.
+        """
+        if isinstance(x, Calibration):
+            if x.digest != self.digest:
+                raise DataError(f"calibration belongs to another model than {self.path}")
+            return x
+        return calibrate(self, chip, self.check_feeds(x, "calibration: "))
+
+    def program(
+        self,
+        chip: Chip,
+        *,
+        seed: int = 0,
+        write: int = 0,
+        calibration: Calibration | Mapping[str, Any] | npt.ArrayLike | None = None,
+        faults: FaultMap | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> ProgrammedNetwork:
+        """The network on one simulated chip.
+
+        Parameters
+        ----------
+        chip
+            The design.
+        seed
+            Names the simulated chip: its cells, faults and read noise.
+        write
+            Number of the write: another one draws new cycle-to-cycle errors.
+        calibration
+            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal.
+        faults
+            Faults to apply instead of drawing them.
+        dtype
+            Precision of the products: float32 or float64.
+
+        Raises
+        ------
+        DataError
+            Calibration is missing or belongs to another model.
+        """
+        if calibration is None and chip.needs_calibration:
+            raise DataError(
+                f"chip {chip.name!r} needs the ranges of its converters: pass calibration= with input data or with "
+                "what Network.calibrate returns"
+            )
+        found = None if calibration is None else self.calibrate(chip, calibration)
+        layers = {}
+        for layer in self.layers:
+            ranges = found.ranges[layer.name] if found else (None,) * len(layer.weights)
+            layers[layer.name] = tuple(
+                Macro(
+                    weights.astype(np.float64),
+                    chip,
+                    seed=seed,
+                    write=write,
+                    layer=name,
+                    ranges=own,
+                    dtype=dtype,
+                    faults=faults,
+                )
+                for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
+            )
+        return ProgrammedNetwork(self, chip, seed, write, layers)
+
+    def run_digital(
+        self, feeds: Mapping[str, Any] | npt.ArrayLike, capture: Collection[str] = (), *, first_sample: int = 0
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Outputs of the unmodified model in onnxruntime.
+
+        Parameters
+        ----------
+        feeds
+            Inputs, as for `check_feeds`.
+        capture
+            Names of crossbar layers, or of any tensors of the model, whose values are wanted too.
+        first_sample
+            Number of the feed's first sample in the data set; bits do not depend on how the data set is cut.
+
+        Raises
+        ------
+        DataError
+            Inputs do not fit the model, or there is no such tensor.
+        """
+        wanted = {name: name for name in self.graph.outputs} | {name: self.tensor_of(name) for name in capture}
+        blocks: list[Block] = []
+        parts: dict[str, list[Any]] = {name: [] for name in wanted}
+        for block, values in self.digital_blocks(self.check_feeds(feeds), first_sample, list(wanted.values())):
+            blocks.append(block)
+            for name, tensor in wanted.items():
+                parts[name].append(values[tensor])
+        return {name: self.batching.join(wanted[name], part, blocks) for name, part in parts.items()}
+
+    def digital_blocks(
+        self, feeds: Mapping[str, Any], first_sample: int, tensors: Sequence[str]
+    ) -> Iterator[tuple[Block, dict[str, Any]]]:
+        """Values of the named tensors in the unmodified model, block by block; ``feeds`` are checked."""
+        computed = sorted({name for name in tensors if name not in self.graph.inputs})
+        session = self._digital_session(tuple(name for name in computed if name not in self.graph.outputs))
+        for block in self.batching.blocks(feeds, first_sample, exact=False):
+            values = dict(block.feeds)
+            if computed:
+                values.update(zip(computed, session.run(computed, block.feeds), strict=True))
+            yield block, {name: values[name] for name in tensors}
+
+    def _digital_session(self, inner: tuple[str, ...]) -> Session:
+        """A session of the model with further tensors as outputs; the plain one and the latest other are kept."""
+        with self._lock:
+            if inner not in self._sessions:
+                known = {name for node in self._model.graph.node for name in node.output}
+                for name in inner:
+                    if name not in known:
+                        names = ", ".join(layer.name for layer in self.layers)
+                        raise DataError(f"cannot capture {name!r}: no tensor of {self.path}; layers: {names}")
+                model = onnx.ModelProto()
+                model.CopyFrom(self._model)
+                model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+                session = Session(model, str(self.path), folder=str(self.path.parent.resolve()))
+                self._sessions = {key: held for key, held in self._sessions.items() if not key} | {inner: session}
+            return self._sessions[inner]
+
+    def _declared_outputs(self) -> dict[str, TensorInfo]:
+        """Declared types, completed by what shape inference finds."""
+        shapes = infer_shapes(self.graph, {}, 0)
+        found = {}
+        for name, kind in self.graph.outputs.items():
+            info = tensor_info(kind)
+            found[name] = info if info.shape is not None else TensorInfo(info.dtype, shapes.get(name))
+        return found
+
+
+def load(path: str | Path) -> Network:
+    """Read a network.
+
+    Parameters
+    ----------
+    path
+        An ONNX or NPZ file, or the name of a network that comes with xbarsim, such as "lenet5".
+
+    Raises
+    ------
+    ModelError
+        There is no such file, or it is not a model that can run.
+    """
+    file = Path(path)
+    if not file.exists():
+        found = shipped(path, (".onnx", ".npz"))
+        if found is None:
+            names = sorted({item.stem for item in _SHIPPED.glob("*.onnx")})
+            hint = f"; networks that come with xbarsim: {', '.join(names)}" if file.suffix == "" and names else ""
+            raise ModelError(f"{path}: no such file{hint}")
+        file = found
+    if file.is_dir():
+        raise ModelError(f"{path}: is a folder; give an .onnx or .npz file")
+    if file.suffix.lower() == ".npz":
+        model = read_npz_model(file)
+        return Network(file, model, hashlib.sha256(file.read_bytes()).hexdigest())
+    model, digest = read_onnx(file)
+    return Network(file, model, digest)

@@ -1,0 +1,170 @@
+"""Summary: where each node of a network runs, why, and what it takes of a chip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+
+from xbarsim.macro import describe_plan
+from xbarsim.network.layers import Layer, has_matrix_product
+from xbarsim.network.onnx import label
+from xbarsim.network.sessions import subgraphs
+from xbarsim.tiling import Tiling
+
+if TYPE_CHECKING:
+    from xbarsim.chip import Chip
+    from xbarsim.network.network import Network
+
+__all__ = ["Summary", "SummaryRow", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """What becomes of one node.
+
+    Parameters
+    ----------
+    name, op
+        The node and its operator.
+    place
+        "crossbar", "digital", or "unused" if no output depends on it.
+    reason
+        Why it is there, or what else a crossbar layer took in.
+    matrices, shape
+        Number of weight matrices and their shape (n_out, n_in); 0 and None for digital nodes.
+    macs
+        Multiply-accumulate operations of its matrices for one sample; None where the number of vectors is not known
+        beforehand, and for digital nodes.
+    tiles, cells
+        Arrays and cells of all matrices; None without a chip, and for digital nodes.
+    plan
+        How a chip's products are computed; empty without a chip, and for digital nodes.
+    """
+
+    name: str
+    op: str
+    place: str
+    reason: str = ""
+    matrices: int = 0
+    shape: tuple[int, int] | None = None
+    macs: int | None = None
+    tiles: int | None = None
+    cells: int | None = None
+    plan: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All nodes of a network; ``str()`` gives a table.
+
+    Parameters
+    ----------
+    title
+        Lines about the network as a whole.
+    rows
+        One for each node in running order, those of matrix products inside of control flow included.
+    """
+
+    title: tuple[str, ...]
+    rows: tuple[SummaryRow, ...]
+
+    def __str__(self) -> str:
+        crossbars = [row for row in self.rows if row.place == "crossbar"]
+        with_chip = any(row.tiles is not None for row in crossbars)
+        head = ["node", "operator", "runs", "weights", "MACs", *(["tiles", "cells"] if with_chip else []), "why"]
+        table = [head]
+        for row in self.rows:
+            weights = "" if row.shape is None else f"{row.shape[0]} x {row.shape[1]}"
+            if row.matrices > 1:
+                weights = f"{row.matrices} of {weights}"
+            macs = "?" if row.macs is None and row.place == "crossbar" else _number(row.macs)
+            counts = [_number(row.tiles), _number(row.cells)] if with_chip else []
+            table.append([row.name, row.op, row.place, weights, macs, *counts, row.reason])
+        total = f"{len(crossbars)} of {len(self.rows)} nodes"
+        known = all(row.macs is not None for row in crossbars)
+        counts = [_total(row.tiles for row in crossbars), _total(row.cells for row in crossbars)] if with_chip else []
+        macs = _total(row.macs for row in crossbars) if known else "?"
+        table.append(["total", "", total, "", macs, *counts, ""])
+        lines = _aligned(table, right=range(4, len(head) - 1))
+        if not crossbars:
+            lines.append("No node multiplies with constant weights: nothing runs on crossbars.")
+        return "\n".join([*self.title, "", *lines])
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
+def _total(values: Iterator[int | None]) -> str:
+    return f"{sum(value or 0 for value in values):,}"
+
+
+def _aligned(table: Sequence[Sequence[str]], right: range) -> list[str]:
+    """Columns of equal width under a ruled head, and a ruled last line."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    rule = "-" * max(map(len, lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def _inner(graph: onnx.GraphProto, outer: onnx.NodeProto) -> Iterator[SummaryRow]:
+    """Matrix products in the body of a control-flow node."""
+    for node in graph.node:
+        if has_matrix_product(node):
+            yield SummaryRow(
+                name=f"{label(outer)}/{label(node)}",
+                op=node.op_type,
+                place="digital",
+                reason=f"inside {outer.op_type} body",
+            )
+        for body in subgraphs(node):
+            yield from _inner(body, node)
+
+
+def summarise(network: Network, chip: Chip | None) -> Summary:
+    """The summary of a network, on chips of one design if one is given."""
+    rows: list[SummaryRow] = []
+    for node, place in network.partition.places:
+        if isinstance(place, Layer):
+            rows.append(_crossbar_row(network, place, chip))
+            continue
+        if place is None:
+            rows.append(SummaryRow(name=label(node), op=node.op_type, place="unused", reason="no output needs it"))
+            continue
+        rows.append(SummaryRow(name=label(node), op=node.op_type, place="digital", reason=place))
+        for body in subgraphs(node):
+            rows.extend(_inner(body, node))
+    title = [f"{network.path}  (sha256 {network.digest[:12]})"]
+    title += [f"input    {name}: {info}" for name, info in network.inputs.items()]
+    title += [f"output   {name}: {info}" for name, info in network.outputs.items()]
+    title.append(f"batches  {network.batching.reason}")
+    if chip is not None:
+        title.append(f"chip     {chip.name}; products {describe_plan(chip)}")
+    return Summary(title=tuple(title), rows=tuple(rows))
+
+
+def _crossbar_row(network: Network, layer: Layer, chip: Chip | None) -> SummaryRow:
+    count = len(layer.weights)
+    vectors = network.batching.vectors.get(layer.name)
+    n_out, n_in = layer.shape
+    return SummaryRow(
+        name=layer.name,
+        op=layer.op,
+        place="crossbar",
+        reason=layer.note,
+        matrices=count,
+        shape=layer.shape,
+        macs=None if vectors is None else vectors * count * n_out * n_in,
+        tiles=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_tiles,
+        cells=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_cells,
+        plan="" if chip is None else describe_plan(chip),
+    )
