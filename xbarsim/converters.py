@@ -49,13 +49,14 @@ class Dac(Spec):
     @property
     def digit_max(self) -> int:
         """Largest digit of one input cycle."""
-        return 1 if self.bits is None else 2 ** (self.bits // self.input_slices) - 1
+        return 1 if self.bits is None else int(2 ** (self.bits // self.input_slices)) - 1
 
     def level_max(self, signed: bool) -> int:
         """Level that a full-scale input becomes."""
         if self.bits is None:
             return 1
-        return 2 ** (self.bits - (signed and self.signed != "two-phase")) - 1
+        sign_bits = 1 if signed and self.signed != "two-phase" else 0
+        return int(2 ** (self.bits - sign_bits)) - 1
 
 
 class CalibratedRange(Spec):

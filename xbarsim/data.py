@@ -79,17 +79,21 @@ class Dataset:
                 raise DataError(f"{path}: no such file")
             file = found
         arrays = read_arrays(file)
-        axes = network.batching.inputs
         where = f"{file}: "
         labels = arrays.pop("y", None) if "y" not in network.inputs else None
         if len(network.inputs) == 1 and set(arrays) == {"x"}:
             arrays = {next(iter(network.inputs)): arrays["x"]}
-        if limit is not None:
-            arrays = {name: _cut(value, axes.get(name), 0, limit) for name, value in arrays.items()}
         inputs = network.check_feeds(arrays, where)
+        batching = network.batching_for(inputs)
+        axes = batching.inputs if batching.size else {}
+        if limit is not None:
+            inputs = {name: _cut(value, axes.get(name), 0, limit) for name, value in inputs.items()}
         for name, value in inputs.items():
             check_finite_input(name, value, where)
-        count = _samples(network, inputs, where)
+        try:
+            count = batching.count(inputs)
+        except DataError as error:
+            raise DataError(f"{where}{error}") from None
         if labels is not None:
             labels = _check_labels(labels if limit is None else labels[:limit], count, network, where)
         return Dataset(file, inputs, labels, count, axes, hashlib.sha256(file.read_bytes()).hexdigest())
@@ -97,13 +101,6 @@ class Dataset:
 
 def _cut(value: npt.NDArray[Any], axis: int | None, start: int, stop: int) -> npt.NDArray[Any]:
     return value if axis is None or value.ndim <= axis else value[(*[slice(None)] * axis, slice(start, stop))]
-
-
-def _samples(network: Network, inputs: Mapping[str, Any], where: str) -> int:
-    try:
-        return network.batching.count(inputs)
-    except DataError as error:
-        raise DataError(f"{where}{error}") from None
 
 
 def _check_labels(labels: npt.NDArray[Any], count: int, network: Network, where: str) -> npt.NDArray[np.int64]:

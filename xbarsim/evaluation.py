@@ -296,7 +296,7 @@ def _batches(data: Dataset, batch: int) -> Iterator[tuple[int, dict[str, npt.NDA
 
 
 def _classes(scores: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    return np.argmax(scores, axis=1).astype(np.int32)
+    return np.asarray(np.argmax(scores, axis=1), np.int32)
 
 
 def _decibel(signal: float, error: float) -> float:

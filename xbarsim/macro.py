@@ -14,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.chip import Chip
-from xbarsim.converters import ArrayRange, LosslessRange, bits_for
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import FaultCount, FaultMap
-from xbarsim.mapping import OffsetColumn, significances
-from xbarsim.programming import Cells, nominal, program
-from xbarsim.ranges import Inputs, Ranges, array_current, columns
+from xbarsim.products import Adc, ConvertedProduct, LinearProduct, describe_plan, plain_product
+from xbarsim.programming import nominal, program
+from xbarsim.ranges import Inputs, Ranges
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
@@ -58,16 +57,6 @@ class MacroReport:
     adc_bits: int | None
     faults: FaultCount
     activity: Activity
-
-
-@dataclass(frozen=True)
-class _Converter:
-    """The ADC as the kernel needs it: ``column sum [S x level] = code * unit``."""
-
-    bits: int
-    low: int
-    high: int
-    unit: float
 
 
 class Macro:
@@ -142,12 +131,14 @@ class Macro:
         x_max, signed = (ranges.x_max, ranges.signed) if ranges else (1.0, False)
         self._inputs = Inputs(chip.dac, x_max, signed)
         self._noise_key = stream_key(int(seed), layer, "read", int(write))
-        self._converter = self._make_converter(ranges, layer)
         self._bias = self._shift_correction()
-        if self._converter is None:
-            self._prepare_linear()
+        parts = (chip, self._effective, self._scale, self.tiling, self._inputs)
+        self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer)
+        self._product: LinearProduct | ConvertedProduct
+        if self._adc is None:
+            self._product = LinearProduct(*parts, self.dtype)
         else:
-            self._prepare_converted()
+            self._product = ConvertedProduct(*parts, self._adc, self.dtype)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -205,7 +196,7 @@ class Macro:
 
     def report(self) -> MacroReport:
         """Tiles, cells, plan, ranges, faults and converter activity."""
-        bits = self._converter.bits if self._converter else None
+        bits = self._adc.bits if self._adc else None
         count = self.faults.count()
         return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, bits, count, self.activity)
 
@@ -237,7 +228,12 @@ class Macro:
         (n_out, vectors) array in units of weight times input.
         """
         reads = analog.Reads(self._noise_key, first_vector, vectors_per_sample)
-        y = self._multiply_linear(levels, reads) if self._converter is None else self._multiply_converted(levels, reads)
+        if isinstance(self._product, LinearProduct):
+            y = self._product.multiply(levels, reads)
+        else:
+            y, conversions, clipped = self._product.multiply(levels, reads)
+            self.activity.conversions += conversions
+            self.activity.adc_clipped += clipped
         if self._bias is not None:
             y -= self._bias[:, None]
         return y
@@ -252,173 +248,32 @@ class Macro:
             Converters are not ideal, reads are noisy, or the mapping has no pairs: such products have no
             meaning without converters on the other side.
         """
-        if self._converter is not None or not self.chip.dac.is_ideal or self.chip.device.is_noisy:
+        if self._adc is not None or not self.chip.dac.is_ideal or self.chip.device.is_noisy:
             raise ChipError("the transposed product needs ideal converters and no read noise: set dac, adc to ideal")
         if self.chip.mapping.polarities != 2:
             raise ChipError(f"the transposed product needs pairs; mapping.kind = {self.chip.mapping.kind!r} has none")
         return Transposed(self)
 
-    # -- preparation ---------------------------------------------------------------------------------------------------
-
-    def _make_converter(self, ranges: Ranges | None, layer: str) -> _Converter | None:
-        adc, device, inputs = self.chip.adc, self.chip.device, self._inputs
-        if adc.is_ideal:
-            return None
-        signed = adc.signed if adc.signed is not None else self.chip.subtracts_before or inputs.bipolar
-        if isinstance(adc.range, LosslessRange):
-            steps = (device.levels or 2) - 1
-            unit = device.g_range / steps
-            no_baseline = self.chip.subtracts_before or self.chip.removes_baseline
-            g_max = device.g_range if no_baseline else device.g_lrs
-            needed = bits_for(int(np.ceil(round(self.chip.array.rows * inputs.plane_max * g_max / unit, 6))), signed)
-            if adc.bits is not None and adc.bits < needed:
-                raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
-            bits = adc.bits or needed
-            return _Converter(bits, *adc.code_range(bits, signed), unit)
-        bits = adc.bits or 0
-        if isinstance(adc.range, ArrayRange):
-            i_max = array_current(self.chip, inputs)
-        else:
-            i_max = ranges.i_max if ranges else 0.0
-        low, high = adc.code_range(bits, signed)
-        full_scale = i_max / inputs.volts_per_level
-        return _Converter(bits, low, high, full_scale / high if full_scale > 0.0 else 1.0)
-
     def _shift_correction(self) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal weights."""
         if self._inputs.shift == 0.0:
             return None
-        nominal_weights = self._target.weights(self.chip, self._scale, self.tiling)
-        return np.asarray(nominal_weights.sum(axis=1) * self._inputs.shift * self._inputs.x_lsb)
-
-    def _pack(self, matrix: Array, rows: int) -> npt.NDArray[Any]:
-        return analog.pack(matrix, rows, self.dtype)
-
-    def _no_noise(self) -> npt.NDArray[Any]:
-        return np.empty((0, 0, 0, analog.COLUMNS), self.dtype)
-
-    def _prepare_linear(self) -> None:
-        """One product with the effective weights; shared reference columns stay columns while they are noisy."""
-        chip, cells, lsb = self.chip, self._effective, self._inputs.x_lsb
-        noisy = chip.device.is_noisy
-        self._noisy_reference = noisy and cells.reference.size > 0
-        rows = min(self.n_in, 256)
-        gain = chip.mapping.gain * self._scale * lsb / chip.device.g_range
-        significance = significances(chip.mapping.weight_slices, chip.device.levels)
-        matrix = cells.weights(chip, self._scale, self.tiling).T * lsb
-        if self._noisy_reference:
-            own = cells.g[:, :, 0] @ significance * gain
-            matrix = np.concatenate([own, cells.reference @ significance], axis=1)
-            self._reference_gain = gain
-        self._packed = self._pack(matrix, rows)
-        self._variance = self._no_noise()
-        if noisy:
-            variance = chip.device.read_variance(cells.g).sum(axis=2) @ significance**2 * gain**2
-            if self._noisy_reference:
-                shared = chip.device.read_variance(cells.reference) @ significance**2
-                variance = np.concatenate([variance, shared], axis=1)
-            self._variance = self._pack(variance, rows)
-
-    def _multiply_linear(self, levels: npt.NDArray[Any], reads: analog.Reads) -> npt.NDArray[Any]:
-        count = self.n_out + (self.tiling.column_tiles if self._noisy_reference else 0)
-        out = np.empty((count, levels.shape[1]), self.dtype)
-        planes = levels[None]
-        if self._variance.size:
-            weighed = self._inputs.planes(levels) * self._inputs.shifts.astype(self.dtype)[:, None, None]
-            planes = np.stack([levels, (weighed**2).sum(axis=0)])
-        analog.linear(planes, self._packed, self._variance, reads, out)
-        if self._noisy_reference:
-            tile = np.arange(self.n_out) // self.tiling.outputs
-            shared = out[self.n_out + tile] * self._reference_gain.astype(self.dtype)[:, None]
-            return np.asarray(out[: self.n_out] - shared)
-        return out
-
-    def _prepare_converted(self) -> None:
-        """Columns as the ADC sees them, tile by tile."""
-        chip, cells = self.chip, self._effective
-        seen = columns(cells, chip)
-        if chip.removes_baseline:
-            seen = seen - chip.device.g_hrs
-        self._n_columns = seen.shape[1]
-        self._packed = self._pack(seen, chip.array.rows)
-        self._variance = self._no_noise()
-        if chip.device.is_noisy:
-            spread = Cells(chip.device.read_variance(cells.g), chip.device.read_variance(cells.reference))
-            variance = spread.g.sum(axis=2).reshape(self.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self._variance = self._pack(variance, chip.array.rows)
-
-    def _multiply_converted(self, levels: npt.NDArray[Any], reads: analog.Reads) -> npt.NDArray[Any]:
-        chip, mapping, converter = self.chip, self.chip.mapping, self._converter
-        assert converter is not None
-        vectors, slices = levels.shape[1], mapping.weight_slices
-        planes = self._inputs.planes(levels)
-        codes = np.empty((self._n_columns, vectors))
-        conversion = analog.Conversion(1.0 / converter.unit, float(converter.low), float(converter.high))
-        self.activity.adc_clipped += analog.converted(
-            planes, self._inputs.shifts, self._packed, self._variance, conversion, reads, codes
-        )
-        self.activity.conversions += codes.size * planes.shape[0] * self._packed.shape[0]
-        base = float(chip.device.levels or 2)
-        powers: Array = base ** np.arange(slices, dtype=np.float64)
-        own = codes[: self.n_out * slices * (1 if chip.subtracts_before else mapping.polarities)]
-        parts = own.reshape(self.n_out, -1, slices, vectors)
-        total = _weigh(parts[:, 0], powers)
-        if parts.shape[1] == 2:
-            total -= _weigh(parts[:, 1], powers)
-        unit = converter.unit / chip.device.g_range * significances(slices, chip.device.levels)[0]
-        if isinstance(mapping, OffsetColumn):
-            if mapping.reference == "column":
-                shared = _weigh(codes[own.shape[0] :].reshape(-1, slices, vectors), powers)
-                total -= shared[np.arange(self.n_out) // self.tiling.outputs]
-            else:
-                # what half-range cells and, unless removed before, the HRS conductance add: known to digital logic
-                baseline = 0.0 if chip.removes_baseline else chip.device.g_hrs / chip.device.g_range
-                total -= self._level_sum(levels) * ((baseline + 0.5) / unit)
-        return np.asarray(total * (mapping.gain * self._scale * self._inputs.x_lsb * unit)[:, None], self.dtype)
-
-    def _level_sum(self, levels: npt.NDArray[Any]) -> Array:
-        ones = analog.pack(np.ones((self.n_in, 1)), self.n_in, np.float64)
-        out = np.empty((1, levels.shape[1]))
-        nothing = np.empty((0, 0, 0, analog.COLUMNS))
-        analog.linear(levels[None].astype(np.float64), ones, nothing, analog.Reads(np.uint64(0), 0, 1), out)
-        return out
+        wanted = self._target.weights(self.chip, self._scale, self.tiling)
+        return np.asarray(wanted.sum(axis=1) * self._inputs.shift * self._inputs.x_lsb)
 
 
 class Transposed:
     """A macro driven at its bitlines and sensed at its wordlines: ``macro.T @ y``."""
 
     def __init__(self, macro: Macro) -> None:
-        self._macro = macro
-        weights = macro.weights
-        self._packed = analog.pack(weights, min(macro.n_out, 256), macro.dtype)
+        self._macro, self._weights = macro, macro.weights
 
     def __matmul__(self, y: npt.ArrayLike) -> npt.NDArray[Any]:
         """``weights.T @ y`` for y of shape (n_out,) or (n_out, batch)."""
         m = self._macro
         values = _check_vectors(y, m.n_out, "y", f"the macro's {m.n_out} outputs")
-        levels = np.ascontiguousarray(values.reshape(1, m.n_out, -1), m.dtype)
-        out = np.empty((m.n_in, levels.shape[2]), m.dtype)
-        nothing = np.empty((0, 0, 0, analog.COLUMNS), m.dtype)
-        analog.linear(levels, self._packed, nothing, analog.Reads(np.uint64(0), 0, 1), out)
-        return out.reshape((m.n_in, *values.shape[1:]))
-
-
-def describe_plan(chip: Chip) -> str:
-    """Which computation a chip's macros use, and why."""
-    if chip.adc.is_ideal:
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
-        return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
-    reads = chip.dac.input_slices
-    where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
-    return f"converted: each tile's sum over {chip.array.rows} rows passes the ADC, {reads} input cycle(s), {where}"
-
-
-def _weigh(codes: Array, powers: Array) -> Array:
-    """Shift-add over slices, (outputs, slices, vectors) -> (outputs, vectors), in the slices' order."""
-    total = codes[:, 0] * powers[0]
-    for position in range(1, powers.size):
-        total += codes[:, position] * powers[position]
-    return np.asarray(total)
+        product = plain_product(self._weights, values.reshape(m.n_out, -1).astype(m.dtype))
+        return product.reshape((m.n_in, *values.shape[1:]))
 
 
 def _check_weights(weights: npt.ArrayLike) -> Array:

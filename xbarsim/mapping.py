@@ -177,4 +177,4 @@ def significances(slices: int, levels: int | None) -> Array:
     if slices == 1 or levels is None:
         return np.ones(1)
     base = float(levels)
-    return base ** np.arange(slices) * ((base - 1.0) / (base**slices - 1.0))
+    return np.asarray(base ** np.arange(slices) * ((base - 1.0) / (base**slices - 1.0)), np.float64)

@@ -103,7 +103,7 @@ class Inputs:
     def shifts(self) -> Array:
         """What each read's digits count: powers of the base, negative for the negative phase."""
         base = float(self.dac.digit_max + 1)
-        powers = base ** np.arange(self.dac.input_slices) if self.dac.input_slices > 1 else np.ones(1)
+        powers: Array = np.asarray(base ** np.arange(self.dac.input_slices), np.float64)
         return np.concatenate([powers, -powers]) if self.in_phases else powers
 
 

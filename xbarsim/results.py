@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError
-from xbarsim.evaluation import Evaluation
+from xbarsim.evaluation import Evaluation, LayerFigures
 from xbarsim.files import new_file
 
 __all__ = ["FORMAT", "read_runs", "summarise", "versions", "write_runs"]
 
 FORMAT = "xbarsim-run-1"
 
-_LAYER_FIGURES = {
+_LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
     "signal_to_error_db": ("dB", lambda layer: layer.signal_to_error_db),
     "adc_clip_rate": ("1", lambda layer: layer.adc_clip_rate),
     "dac_clip_rate": ("1", lambda layer: layer.dac_clip_rate),

@@ -79,7 +79,7 @@ def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, 
     ChipError
         A name runs through a value that is no section.
     """
-    result = _copy(tree)
+    result: dict[str, Any] = _copy(tree)
     for name, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".kind")):
         *path, last = name.split(".")
         section, members = result, [root]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -30,5 +31,5 @@ def _as_float(typing_context: Any, value: Any) -> Any:
     return types.float64(types.int64), codegen
 
 
-as_integer: Callable[[float], int] = intrinsic(_as_integer)
-as_float: Callable[[int], float] = intrinsic(_as_float)
+as_integer: Callable[[float], np.int64] = cast("Any", intrinsic(_as_integer))
+as_float: Callable[[np.int64], np.float64] = cast("Any", intrinsic(_as_float))

@@ -20,6 +20,7 @@ __all__ = ["COLUMNS", "Conversion", "Reads", "converted", "linear", "pack"]
 
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
+Scalar = np.floating | float
 Words = npt.NDArray[np.uint64]
 
 _PANEL = 4 * VECTORS
@@ -80,7 +81,7 @@ def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> N
 
 
 @inline_kernel
-def _convert(current: Floats, per_current: float, low: float, high: float) -> int:
+def _convert(current: Floats, per_current: Scalar, low: Scalar, high: Scalar) -> int:
     """Codes of a whole block in place, and how many were clipped; lanes without a vector hold 0 and never are."""
     half = current.dtype.type(0.5)
     flat = current.reshape(-1)

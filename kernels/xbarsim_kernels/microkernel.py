@@ -8,7 +8,7 @@ the bit whatever the batch, the position in it and the width of the machine's re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -120,4 +120,4 @@ def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: 
     return types.void(g, types.int64, x, types.int64, types.int64, out), codegen
 
 
-multiply_block: Callable[[Floats, int, Floats, int, int, Floats], None] = intrinsic(_multiply_block)
+multiply_block: Callable[[Floats, int, Floats, int, int, Floats], None] = cast("Any", intrinsic(_multiply_block))

@@ -198,7 +198,7 @@ def _dimensions(kind: onnx.TypeProto) -> list[int | str | None] | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     return [
-        item.dim_value if item.HasField("dim_value") else (item.dim_param or None)
+        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else (item.dim_param or None)
         for item in kind.tensor_type.shape.dim
     ]
 
@@ -230,14 +230,26 @@ def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
     return dict.fromkeys(known, 0), sizes.pop(), ""
 
 
-def infer_shapes(graph: Graph, axes: Mapping[str, int], samples: int) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of all tensors for a number of samples, as far as onnx can tell; unknown dimensions are None."""
+def infer_shapes(
+    graph: Graph, axes: Mapping[str, int], samples: int, sizes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of all tensors for a number of samples, as far as onnx can tell; unknown dimensions are None.
+
+    ``sizes`` are the shapes of actual inputs, where there are some.
+    """
     types: dict[str, onnx.TypeProto] = {}
     for name, kind in graph.inputs.items():
         types[name] = onnx.TypeProto()
         types[name].CopyFrom(kind)
-        if name in axes:
-            types[name].tensor_type.shape.dim[axes[name]].dim_value = samples
+        if not kind.HasField("tensor_type"):
+            continue
+        for axis, size in enumerate(types[name].tensor_type.shape.dim):
+            if axis == axes.get(name):
+                size.dim_value = samples
+            elif sizes and name in sizes:
+                size.dim_value = sizes[name][axis]
+            elif size.dim_value < 0:
+                size.Clear()
     model, constants = graph.part(graph.nodes, types, graph.outputs)
     for name, value in constants.items():
         if isinstance(value, np.ndarray) and value.size > 64:  # only short ones can matter as shapes
@@ -318,8 +330,15 @@ def _fixed_obstacle(graph: Graph, parts: Partition, shapes: Shapes, samples: int
     return ""
 
 
-def plan_batches(graph: Graph, parts: Partition) -> Batching:
+def plan_batches(graph: Graph, parts: Partition, sizes: Mapping[str, Sequence[int]] | None = None) -> Batching:
     """Decide how feeds of a network are cut.
+
+    Parameters
+    ----------
+    graph, parts
+        The network.
+    sizes
+        Shapes of actual inputs; the more sizes are known, the more can be told.
 
     Raises
     ------
@@ -327,7 +346,7 @@ def plan_batches(graph: Graph, parts: Partition) -> Batching:
         Declared shapes contradict each other.
     """
     inputs, fixed, reason = _input_axes(graph)
-    shapes = infer_shapes(graph, inputs, fixed or _PROBE) if inputs else {}
+    shapes = infer_shapes(graph, inputs, fixed or _PROBE, sizes) if inputs else {}
     samples = fixed or _PROBE
     vectors = {}
     for layer in parts.layers:
@@ -336,7 +355,9 @@ def plan_batches(graph: Graph, parts: Partition) -> Batching:
             try:
                 vectors[layer.name] = layer.lowering([size or 0 for size in shape]).positions // samples
             except DataError as error:
-                raise ModelError(f"{graph.name}: {error}") from None
+                if not sizes:
+                    raise ModelError(f"{graph.name}: {error}") from None
+                # inputs of a size that does not fit: the layer itself will say so when it runs
     if not inputs:
         return Batching(None, False, f"each feed is one block: {reason}", {}, {}, frozenset(), vectors)
     if fixed:
@@ -351,7 +372,7 @@ def plan_batches(graph: Graph, parts: Partition) -> Batching:
     unlisted = [name for name in graph.outputs if name not in axes]
     mixing = _mixing(graph, shapes) or (f"output {unlisted[0]!r} does not list samples" if unlisted else "")
     if mixing:
-        return Batching(None, False, f"each feed is one block: {mixing}", {}, {}, frozenset(), vectors)
+        return Batching(None, False, f"each feed is one block: {mixing}", inputs, {}, frozenset(), vectors)
     separable = frozenset(layer.name for layer in parts.layers if _separable(layer, graph, shapes))
     entangled = [layer.name for layer in parts.layers if layer.name not in separable]
     axes = merged | axes

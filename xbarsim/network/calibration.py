@@ -78,7 +78,8 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibra
     """
     for name, value in feeds.items():
         check_finite_input(name, value, "calibration: ")
-    count = network.batching.count(feeds)
+    batching = network.batching_for(feeds)
+    count = batching.count(feeds)
     budget = _BYTES // max(1, len(network.layers))
     kept = {}
     for layer in network.layers:
@@ -87,7 +88,7 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibra
     for block, tensors in network.digital_blocks(feeds, 0, [layer.source for layer in network.layers]):
         for layer in network.layers:
             x, samples = tensors[layer.source], block.size
-            if layer.name in network.batching.separable:
+            if layer.name in batching.separable:
                 rows = len(x) // block.size
                 samples = block.live.stop - block.live.start
                 x = x[block.live.start * rows : block.live.stop * rows]

@@ -103,14 +103,15 @@ class ProgrammedNetwork:
                 raise DataError(f"cannot capture {name!r}: not a crossbar layer; layers: {names}")
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        for block in network.batching.blocks(checked, int(first_sample), exact=True):
-            values = self._run_block(block, set(wanted.values()))
+        batching = network.batching_for(checked)
+        for block in batching.blocks(checked, int(first_sample), exact=True):
+            values = self._run_block(block, batching.separable, set(wanted.values()))
             blocks.append(block)
             for name, tensor in wanted.items():
                 parts[name].append(values[tensor])
-        return {name: network.batching.join(wanted[name], part, blocks) for name, part in parts.items()}
+        return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
 
-    def _run_block(self, block: Block, wanted: set[str]) -> dict[str, Any]:
+    def _run_block(self, block: Block, separable: Collection[str], wanted: set[str]) -> dict[str, Any]:
         partition = self.network.partition
         constants = self.network.graph.constants
         tensors: dict[str, Any] = dict(block.feeds)
@@ -118,7 +119,9 @@ class ProgrammedNetwork:
         for step, expiring in zip(partition.steps, partition.expiring, strict=True):
             if isinstance(step, Layer):
                 addend = None if step.addend is None else tensors.get(step.addend, constants.get(step.addend))
-                values = {step.output: self._run_layer(step, tensors[step.source], addend, block)}
+                values = {
+                    step.output: self._run_layer(step, tensors[step.source], addend, block, step.name in separable)
+                }
             else:
                 feeds = {name: aligned(tensors[name]) for name in step.inputs}
                 values = dict(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
@@ -130,8 +133,7 @@ class ProgrammedNetwork:
             kept[name] = tensors[name] if name in tensors else constants[name]
         return kept
 
-    def _run_layer(self, layer: Layer, x: Any, addend: Any, block: Block) -> npt.NDArray[Any]:
-        separable = layer.name in self.network.batching.separable
+    def _run_layer(self, layer: Layer, x: Any, addend: Any, block: Block, separable: bool) -> npt.NDArray[Any]:
         samples, first = block.size, block.first
         used = slice(None)
         if separable and block.live != slice(0, block.size):

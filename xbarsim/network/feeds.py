@@ -37,7 +37,9 @@ def tensor_info(kind: onnx.TypeProto) -> TensorInfo:
     tensor = kind.tensor_type
     shape = None
     if tensor.HasField("shape"):
-        shape = tuple(item.dim_value if item.HasField("dim_value") else None for item in tensor.shape.dim)
+        # some exporters write -1 for a size that may vary
+        sizes = (item.dim_value if item.HasField("dim_value") else -1 for item in tensor.shape.dim)
+        shape = tuple(size if size >= 0 else None for size in sizes)
     if tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         return TensorInfo(None, shape)
     return TensorInfo(np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)

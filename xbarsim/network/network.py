@@ -67,6 +67,7 @@ class Network:
         self.batching: Batching = plan_batches(self.graph, self.partition)
         self._model = model
         self._sessions: dict[tuple[str, ...], Session] = {}
+        self._batchings: dict[tuple[tuple[int, ...], ...], Batching] = {}
         self._lock = threading.Lock()
         self._outputs = self._declared_outputs()
 
@@ -88,6 +89,24 @@ class Network:
     def summary(self, chip: Chip | None = None) -> Summary:
         """What becomes of each node, and with a chip how many tiles and cells it takes."""
         return summarise(self, chip)
+
+    def batching_for(self, feeds: Mapping[str, Any]) -> Batching:
+        """How these feeds are cut: as `batching` says, or better where the model leaves sizes open."""
+        axes = self.batching.inputs
+        open_sizes = any(
+            info.shape is not None
+            and any(size is None and axis != axes.get(name) for axis, size in enumerate(info.shape))
+            for name, info in self.inputs.items()
+        )
+        if not open_sizes:
+            return self.batching
+        sizes = {name: np.shape(feeds[name]) for name, info in self.inputs.items() if info.dtype and info.shape}
+        key = tuple((*shape[: axes.get(name, 0)], *shape[axes.get(name, -1) + 1 :]) for name, shape in sizes.items())
+        with self._lock:
+            if key not in self._batchings:
+                self._batchings = dict(list(self._batchings.items())[-15:])
+                self._batchings[key] = plan_batches(self.graph, self.partition, sizes)
+            return self._batchings[key]
 
     def check_feeds(self, feeds: Mapping[str, Any] | npt.ArrayLike, where: str = "") -> dict[str, Any]:
         """Inputs as arrays of the types that the model declares.
@@ -229,11 +248,13 @@ class Network:
         wanted = {name: name for name in self.graph.outputs} | {name: self.tensor_of(name) for name in capture}
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        for block, values in self.digital_blocks(self.check_feeds(feeds), first_sample, list(wanted.values())):
+        checked = self.check_feeds(feeds)
+        batching = self.batching_for(checked)
+        for block, values in self.digital_blocks(checked, first_sample, list(wanted.values())):
             blocks.append(block)
             for name, tensor in wanted.items():
                 parts[name].append(values[tensor])
-        return {name: self.batching.join(wanted[name], part, blocks) for name, part in parts.items()}
+        return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
 
     def digital_blocks(
         self, feeds: Mapping[str, Any], first_sample: int, tensors: Sequence[str]
@@ -241,7 +262,7 @@ class Network:
         """Values of the named tensors in the unmodified model, block by block; ``feeds`` are checked."""
         computed = sorted({name for name in tensors if name not in self.graph.inputs})
         session = self._digital_session(tuple(name for name in computed if name not in self.graph.outputs))
-        for block in self.batching.blocks(feeds, first_sample, exact=False):
+        for block in self.batching_for(feeds).blocks(feeds, first_sample, exact=False):
             values = dict(block.feeds)
             if computed:
                 values.update(zip(computed, session.run(computed, block.feeds), strict=True))

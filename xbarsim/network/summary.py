@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from xbarsim.macro import describe_plan
 from xbarsim.network.layers import Layer, has_matrix_product
 from xbarsim.network.onnx import label
 from xbarsim.network.sessions import subgraphs
+from xbarsim.products import describe_plan
 from xbarsim.tiling import Tiling
 
 if TYPE_CHECKING:

@@ -1,0 +1,195 @@
+"""Products: how levels at the wordlines become numbers at the outputs.
+
+`LinearProduct` is one matrix product, for chips on whose way nothing is nonlinear; `ConvertedProduct` converts every
+tile's column sums and adds them up digitally. Both are prepared once from a chip's cells, and share their inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.chip import Chip
+from xbarsim.converters import ArrayRange, LosslessRange, bits_for
+from xbarsim.errors import ChipError
+from xbarsim.mapping import OffsetColumn, significances
+from xbarsim.programming import Cells
+from xbarsim.ranges import Inputs, Ranges, array_current, columns
+from xbarsim.tiling import Tiling
+from xbarsim_kernels import analog
+
+__all__ = ["Adc", "ConvertedProduct", "LinearProduct", "describe_plan", "plain_product"]
+
+Array = npt.NDArray[np.float64]
+Levels = npt.NDArray[Any]
+
+_NO_READS = analog.Reads(np.uint64(0), 0, 1)
+_PASS_ROWS = 256
+"""Rows that one pass of a product without converters takes: they stay in a small cache."""
+
+
+def describe_plan(chip: Chip) -> str:
+    """Which computation a chip's macros use, and why."""
+    if chip.adc.is_ideal:
+        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
+        return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
+    cycles = chip.dac.input_slices
+    reads = f"{cycles} input cycles, " if cycles > 1 else ""
+    where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
+    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+
+
+def plain_product(matrix: Array, x: Levels) -> Levels:
+    """``matrix.T @ x`` for matrix (rows, columns), in the order of sums and the precision of ``x`` (rows, vectors)."""
+    packed = analog.pack(matrix, min(matrix.shape[0], _PASS_ROWS), x.dtype)
+    out = np.empty((matrix.shape[1], x.shape[1]), x.dtype)
+    analog.linear(np.ascontiguousarray(x[None]), packed, _no_noise(x.dtype), _NO_READS, out)
+    return out
+
+
+def _no_noise(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.empty((0, 0, 0, analog.COLUMNS), dtype)
+
+
+class LinearProduct:
+    """One product with the weights that the cells realise; read noise has the exact variance of the cells' sum.
+
+    A reference column that is noisy is shared by the outputs of its tile, and so is its noise: it stays a column.
+    """
+
+    def __init__(
+        self, chip: Chip, cells: Cells, scale: Array, tiling: Tiling, inputs: Inputs, dtype: npt.DTypeLike
+    ) -> None:
+        self.inputs, self.tiling, self.dtype = inputs, tiling, np.dtype(dtype)
+        noisy = chip.device.is_noisy
+        gain = chip.mapping.gain * scale * inputs.x_lsb / chip.device.g_range
+        significance = significances(chip.mapping.weight_slices, chip.device.levels)
+        self.shares_noise = noisy and cells.reference.size > 0
+        self.reference_gain = gain.astype(dtype)[:, None]
+        if self.shares_noise:
+            own = cells.g[:, :, 0] @ significance * gain
+            matrix = np.concatenate([own, cells.reference @ significance], axis=1)
+        else:
+            matrix = cells.weights(chip, scale, tiling).T * inputs.x_lsb
+        rows = min(tiling.n_in, _PASS_ROWS)
+        self.packed = analog.pack(matrix, rows, dtype)
+        self.variance = _no_noise(dtype)
+        if noisy:
+            variance = chip.device.read_variance(cells.g).sum(axis=2) @ significance**2 * gain**2
+            if self.shares_noise:
+                shared = chip.device.read_variance(cells.reference) @ significance**2
+                variance = np.concatenate([variance, shared], axis=1)
+            self.variance = analog.pack(variance, rows, dtype)
+
+    def multiply(self, levels: Levels, reads: analog.Reads) -> Levels:
+        """Outputs (n_out, vectors) for levels (n_in, vectors)."""
+        tiling = self.tiling
+        out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.shape[1]), self.dtype)
+        planes = levels[None]
+        if self.variance.size:
+            applied = self.inputs.planes(levels) * self.inputs.shifts.astype(self.dtype)[:, None, None]
+            planes = np.stack([levels, (applied**2).sum(axis=0)])
+        analog.linear(planes, self.packed, self.variance, reads, out)
+        if not self.shares_noise:
+            return out
+        tile = np.arange(tiling.n_out) // tiling.outputs
+        return np.asarray(out[: tiling.n_out] - out[tiling.n_out + tile] * self.reference_gain)
+
+
+@dataclass(frozen=True)
+class Adc:
+    """The converter of one macro: ``code = clip(floor(sum / unit + 1/2), low, high)`` for a column's sum [S x level].
+
+    Raises
+    ------
+    ChipError
+        It has fewer bits than its lossless range needs.
+    """
+
+    bits: int
+    low: int
+    high: int
+    unit: float
+
+    @staticmethod
+    def of(chip: Chip, inputs: Inputs, ranges: Ranges | None, layer: str) -> Adc:
+        """The converter that a chip has for a layer with these inputs and ranges."""
+        adc, device = chip.adc, chip.device
+        signed = adc.signed if adc.signed is not None else chip.subtracts_before or inputs.bipolar
+        if isinstance(adc.range, LosslessRange):
+            unit = device.g_range / ((device.levels or 2) - 1)
+            g_max = device.g_range if chip.subtracts_before or chip.removes_baseline else device.g_lrs
+            # rounding noise of the division must not cost a bit
+            largest = math.ceil(round(chip.array.rows * inputs.plane_max * g_max / unit, 6))
+            needed = bits_for(largest, signed)
+            if adc.bits is not None and adc.bits < needed:
+                raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
+            bits = adc.bits or needed
+            return Adc(bits, *adc.code_range(bits, signed), unit)
+        bits = adc.bits or 0
+        calibrated = ranges.i_max if ranges else 0.0
+        i_max = array_current(chip, inputs) if isinstance(adc.range, ArrayRange) else calibrated
+        low, high = adc.code_range(bits, signed)
+        full_scale = i_max / inputs.volts_per_level
+        return Adc(bits, low, high, full_scale / high if full_scale > 0.0 else 1.0)
+
+
+class ConvertedProduct:
+    """Column sums of every tile and input cycle pass the ADC; shifts, subtractions and sums are digital and exact."""
+
+    def __init__(
+        self, chip: Chip, cells: Cells, scale: Array, tiling: Tiling, inputs: Inputs, adc: Adc, dtype: npt.DTypeLike
+    ) -> None:
+        self.inputs, self.tiling, self.adc, self.dtype = inputs, tiling, adc, np.dtype(dtype)
+        mapping, device = chip.mapping, chip.device
+        seen = columns(cells, chip)
+        if chip.removes_baseline:
+            seen = seen - device.g_hrs
+        self.n_columns = seen.shape[1]
+        self.packed = analog.pack(seen, chip.array.rows, dtype)
+        self.variance = _no_noise(dtype)
+        if device.is_noisy:
+            spread = Cells(device.read_variance(cells.g), device.read_variance(cells.reference))
+            added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
+            self.variance = analog.pack(added, chip.array.rows, dtype)
+        self.powers = float(device.levels or 2) ** np.arange(mapping.weight_slices, dtype=np.float64)
+        self.polarities = 1 if chip.subtracts_before else mapping.polarities
+        unit = adc.unit / device.g_range * significances(mapping.weight_slices, device.levels)[0]
+        self.gain = (mapping.gain * scale * inputs.x_lsb * unit)[:, None]
+        self.has_reference = cells.reference.size > 0
+        self.level_code = 0.0
+        if isinstance(mapping, OffsetColumn) and mapping.reference == "digital":
+            # what half-range cells and, unless removed before, the HRS conductance add for each level
+            baseline = 0.0 if chip.removes_baseline else device.g_hrs / device.g_range
+            self.level_code = (baseline + 0.5) / unit
+
+    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
+        vectors, slices, n_out = levels.shape[1], self.powers.size, self.tiling.n_out
+        planes = self.inputs.planes(levels)
+        codes = np.empty((self.n_columns, vectors))
+        conversion = analog.Conversion(1.0 / self.adc.unit, float(self.adc.low), float(self.adc.high))
+        clipped = analog.converted(planes, self.inputs.shifts, self.packed, self.variance, conversion, reads, codes)
+        own = codes[: n_out * self.polarities * slices].reshape(n_out, self.polarities, slices, vectors)
+        total = self._shift_add(own[:, 0])
+        if self.polarities == 2:
+            total -= self._shift_add(own[:, 1])
+        elif self.has_reference:
+            shared = self._shift_add(codes[n_out * slices :].reshape(-1, slices, vectors))
+            total -= shared[np.arange(n_out) // self.tiling.outputs]
+        if self.level_code:
+            ones = np.ones((self.tiling.n_in, 1))
+            total -= plain_product(ones, levels.astype(np.float64)) * self.level_code
+        conversions = codes.size * planes.shape[0] * self.packed.shape[0]
+        return np.asarray(total * self.gain, self.dtype), conversions, clipped
+
+    def _shift_add(self, codes: Array) -> Array:
+        """Sum over slices, (outputs, slices, vectors) -> (outputs, vectors), in the slices' order."""
+        total = codes[:, 0] * self.powers[0]
+        for position in range(1, self.powers.size):
+            total += codes[:, position] * self.powers[position]
+        return np.asarray(total)
