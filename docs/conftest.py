@@ -1,0 +1,19 @@
+"""Doctests of a page run in an empty folder that holds the page's files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from examples import write_files
+
+
+@pytest.fixture(autouse=True)
+def page_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if request.path.suffix == ".md":
+        write_files(request.path, tmp_path)
