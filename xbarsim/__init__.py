@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xbarsim.data import Dataset
     from xbarsim.errors import ChipError, DataError, ModelError, OutputError, XbarsimError
     from xbarsim.evaluation import Evaluation, evaluate
-    from xbarsim.faults import FaultMap
+    from xbarsim.faultmap import FaultMap
     from xbarsim.macro import Macro, Ranges
     from xbarsim.network import Calibration, Network, ProgrammedNetwork, load, load_matrices
 
@@ -27,7 +27,7 @@ _HOMES = {
     "DataError": "errors",
     "Dataset": "data",
     "Evaluation": "evaluation",
-    "FaultMap": "faults",
+    "FaultMap": "faultmap",
     "Macro": "macro",
     "ModelError": "errors",
     "Network": "network",

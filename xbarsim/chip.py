@@ -49,15 +49,23 @@ class Chip(Spec):
     """
 
     name: str = "chip"
+    """Name in reports."""
     description: str = ""
+    """What the chip is, in a sentence."""
     sources: tuple[str, ...] = ()
     """Where the values come from."""
     device: Device
+    """The cells."""
     mapping: Mapping = Field(default=Differential())
+    """How weights are stored in cells."""
     array: Array = Array()
+    """Size and layout of the arrays."""
     dac: Dac = Dac()
+    """Conversion of inputs."""
     adc: Adc = Adc()
+    """Conversion of column currents."""
     faults: Faults = Faults()
+    """Stuck cells."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,6 +79,13 @@ class Chip(Spec):
             raise ValueError(f"array.cols = {self.array.cols} is too few: one weight needs {need} columns")
         if isinstance(mapping, OffsetColumn) and adc.subtract == "before":
             raise ValueError("adc.subtract = 'before' needs a pair; mapping.kind = 'offset' subtracts after conversion")
+        if adc.bits == 1 and adc.signed is None and self.subtracts_before:
+            raise ValueError("adc.bits = 1 leaves no bit for the magnitude of a pair's difference; use 2 or more")
+        if self.reference_columns and device.values(mapping.weight_slices) == 2:
+            raise ValueError(
+                "mapping.reference = 'column' needs a middle level: device.levels ** mapping.weight_slices (or the "
+                "device.states) must be 3 or more; or set mapping.reference = 'digital'"
+            )
         if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"
             raise ValueError(f"adc.range.kind = 'lossless' needs {missing}: sums must be integers")
@@ -94,11 +109,19 @@ class Chip(Spec):
         return mapping.weight_slices if isinstance(mapping, OffsetColumn) and mapping.reference == "column" else 0
 
     @property
+    def middle(self) -> float:
+        """Cell value that stands for zero in the offset mapping."""
+        return self.device.middle(self.mapping.weight_slices)
+
+    @property
+    def gain(self) -> float:
+        """Full-scale weights that one unit of cell value stands for: 1 for pairs, ``1/(1 - middle)`` for an offset."""
+        return 1.0 / (1.0 - self.middle) if isinstance(self.mapping, OffsetColumn) else 1.0
+
+    @property
     def removes_baseline(self) -> bool:
         """Whether the cells' HRS current is removed before conversion (see `LosslessRange`)."""
-        mapping = self.mapping
-        digital = isinstance(mapping, OffsetColumn) and mapping.reference == "digital"
-        return digital and isinstance(self.adc.range, LosslessRange)
+        return isinstance(self.adc.range, LosslessRange) and not self.subtracts_before
 
     @property
     def needs_calibration(self) -> bool:

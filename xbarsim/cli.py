@@ -44,13 +44,18 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="xbarsim", prog_name="xbarsim")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Trained networks on simulated ReRAM crossbar chips.
 
     Try `xbarsim demo`; then `xbarsim run MODEL.onnx --data DATA.npz`.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 _chip_options = [

@@ -9,11 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from xbarsim.spec import Count, Spec, Volt
+from xbarsim.spec import Count, Flag, Spec, Volt
 
 __all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "LosslessRange", "bits_for"]
 
-Percentile = Annotated[float, Field(strict=True, gt=0.0, le=100.0, description="percent")]
+Percentile = Annotated[float, Field(strict=True, gt=0.0, le=100.0)]
 
 
 class Dac(Spec):
@@ -64,6 +64,7 @@ class CalibratedRange(Spec):
 
     kind: Literal["calibration"] = "calibration"
     percentile: Percentile = 100.0
+    """Percent of the calibration currents that the range holds."""
 
 
 class ArrayRange(Spec):
@@ -75,8 +76,7 @@ class ArrayRange(Spec):
 class LosslessRange(Spec):
     """One code for each integer sum of cell levels and input digits, so that conversion loses nothing.
 
-    With the offset mapping's digital reference, the known current of the cells' HRS conductance, which is no multiple
-    of a code, is removed before conversion; pairs and reference columns cancel it.
+    The known current of the cells' HRS conductance, which is no multiple of a code, is removed before conversion.
     """
 
     kind: Literal["lossless"] = "lossless"
@@ -87,7 +87,7 @@ class Adc(Spec):
 
     bits: Annotated[int, Field(strict=True, ge=1, le=24)] | None = None
     """Bits of a conversion; absent: ideal (with a lossless range: as many as needed)."""
-    signed: bool | None = None
+    signed: Flag | None = None
     """Two's-complement codes or codes from zero; absent: signed where currents can be negative."""
     range: Annotated[CalibratedRange | ArrayRange | LosslessRange, Field(discriminator="kind")] = CalibratedRange()
     subtract: Literal["before", "after"] | None = None

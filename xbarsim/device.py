@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +19,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from xbarsim.errors import DataError
 from xbarsim.files import read_npz
-from xbarsim.spec import Fraction, NonNegative, Positive, Seconds, Siemens, Spec
+from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
 
 __all__ = [
     "Device",
@@ -72,7 +73,7 @@ class PolynomialError(Spec):
     """Normal error whose standard deviation is a polynomial in the conductance, as published fits have it."""
 
     kind: Literal["polynomial"] = "polynomial"
-    coefficients: tuple[float, ...] = Field(min_length=1)
+    coefficients: tuple[Real, ...] = Field(min_length=1)
     """c[k] of ``sigma/unit = max(0, sum_k c[k] (g/unit)**k)``."""
     unit: Positive = 1e-6
     """Conductance that the coefficients are given in [S]; 1e-6 for microsiemens."""
@@ -145,7 +146,7 @@ ReadNoise = Annotated[NormalError | ProportionalError | PolynomialError, Field(d
 class Drift(Spec):
     """Power-law drift, ``g(t) = g (t/t0)**-exponent``; exactly off at ``time = t0``."""
 
-    exponent: float = 0.0
+    exponent: Real = 0.0
     """Mean drift exponent; positive exponents lower the conductance."""
     sigma: NonNegative = 0.0
     """Standard deviation of the exponent from cell to cell."""
@@ -170,9 +171,10 @@ class Device(Spec):
     """Device-to-device error: drawn once for each cell of a chip."""
     c2c: ProgrammingError | None = None
     """Cycle-to-cycle error: drawn anew for each write."""
-    clip_to_range: bool = False
+    clip_to_range: Flag = False
     """Programmed conductances are confined to [g_hrs, g_lrs] (true) or to non-negative values only (false)."""
     drift: Drift = Drift()
+    """Change of conductances with time."""
     read_noise: ReadNoise | None = None
     """Fluctuation of a cell's conductance from read to read."""
 
@@ -222,6 +224,23 @@ class Device(Spec):
             number, digits[..., position] = np.divmod(number, self.levels)
         return np.asarray(self.g_hrs + digits / (self.levels - 1) * self.g_range)
 
+    def values(self, slices: int = 1) -> float:
+        """How many values the cells of a weight can hold; infinite for cells without levels."""
+        if self.states is not None:
+            return len(self.states)
+        return float(self.levels) ** slices if self.levels is not None else math.inf
+
+    def middle(self, slices: int = 1) -> float:
+        """Cell value that stands for zero around mid-range: the lowest one from 1/2 up that is not LRS, or else 1/2."""
+        value = 0.5
+        if self.states is not None:
+            values = (np.asarray(self.states) - self.g_hrs) / self.g_range
+            value = float(values[values >= 0.5][0])
+        elif self.levels is not None:
+            top = self.levels**slices - 1
+            value = (top + 1) // 2 / top
+        return value if value < 1.0 else 0.5
+
     def program(self, target: Array, z_d2d: Array | None, z_c2c: Array | None) -> Array:
         """Conductances [S] reached when ``target`` [S] is written; ``z_*`` are standard normals of its shape."""
         g = target
@@ -246,7 +265,9 @@ class Device(Spec):
     def is_noisy(self) -> bool:
         """Whether reads are noisy."""
         noise = self.read_noise
-        return noise is not None and any(noise.coefficients if isinstance(noise, PolynomialError) else (noise.sigma,))
+        if isinstance(noise, PolynomialError):
+            return max(noise.coefficients) > 0.0
+        return noise is not None and noise.sigma > 0.0
 
     def read_variance(self, g: Array) -> Array:
         """Variance of a cell's conductance from read to read [S^2]."""

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from xbarsim.chip import Chip
 from xbarsim.errors import DataError
-from xbarsim.faults import FaultCount, FaultMap
+from xbarsim.faultmap import FaultCount, FaultMap
 from xbarsim.macro import Activity
 
 if TYPE_CHECKING:

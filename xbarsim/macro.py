@@ -6,6 +6,7 @@ that way is nonlinear, tiles and slices are collapsed into one exact product (th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from xbarsim.chip import Chip
 from xbarsim.errors import ChipError, DataError
-from xbarsim.faults import FaultCount, FaultMap
+from xbarsim.faultmap import FaultCount, FaultMap
 from xbarsim.products import Adc, ConvertedProduct, LinearProduct, describe_plan, plain_product
 from xbarsim.programming import nominal, program
 from xbarsim.ranges import Inputs, Ranges
@@ -110,9 +111,8 @@ class Macro:
         faults: FaultMap | None = None,
     ) -> None:
         matrix = _check_weights(weights)
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise DataError(f"dtype = {self.dtype} is not valid; products are float32 or float64")
+        self.dtype = _check_dtype(dtype)
+        seed, write = _check_number(seed, "seed"), _check_number(write, "write")
         self.chip = chip
         self.n_out, self.n_in = matrix.shape
         self.tiling = Tiling.of(chip, self.n_out, self.n_in)
@@ -122,18 +122,18 @@ class Macro:
             raise DataError(f"layer {layer!r}: the chip's converters need ranges; pass calibration inputs or ranges")
         self.ranges = ranges
         self.activity = Activity()
-        self._scale, self._target, owned = nominal(matrix, chip)
+        self._scale, self._target = nominal(matrix, chip)
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
         self._programmed, self._effective, self.faults = program(
-            self._target, owned, chip, self.tiling, seed=int(seed), write=int(write), layer=layer, faults=faults
+            self._target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults
         )
-        x_max, signed = (ranges.x_max, ranges.signed) if ranges else (1.0, False)
-        self._inputs = Inputs(chip.dac, x_max, signed)
-        self._noise_key = stream_key(int(seed), layer, "read", int(write))
+        ranges = ranges or Ranges(1.0, False)
+        self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
+        self._noise_key = stream_key(seed, layer, "read", write)
         self._bias = self._shift_correction()
         parts = (chip, self._effective, self._scale, self.tiling, self._inputs)
-        self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer)
+        self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
         self._product: LinearProduct | ConvertedProduct
         if self._adc is None:
             self._product = LinearProduct(*parts, self.dtype)
@@ -149,8 +149,9 @@ class Macro:
 
     @property
     def n_cells(self) -> int:
-        """Number of cells, those of reference columns included."""
-        return self.tiling.n_cells
+        """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
+        absent = self._target.owned.size - np.count_nonzero(self._target.owned)
+        return self.tiling.n_cells - int(absent) * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:
@@ -276,9 +277,26 @@ class Transposed:
         return product.reshape((m.n_in, *values.shape[1:]))
 
 
+def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise DataError(f"dtype = {dtype!r} is not valid; products are float32 or float64")
+    return found
+
+
+def _check_number(value: int, name: str) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise DataError(f"{name} = {value!r} must be an integer") from None
+
+
 def _check_weights(weights: npt.ArrayLike) -> Array:
     try:
-        matrix = np.asarray(weights, np.float64)
+        matrix = _real(weights, np.float64)
     except (TypeError, ValueError):
         raise DataError("weights must be a 2-D array (n_out, n_in) of numbers") from None
     if matrix.ndim != 2 or 0 in matrix.shape:
@@ -288,9 +306,15 @@ def _check_weights(weights: npt.ArrayLike) -> Array:
     return np.ascontiguousarray(matrix)
 
 
+def _real(values: npt.ArrayLike, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
+    if np.iscomplexobj(values):
+        raise TypeError("complex numbers")
+    return np.asarray(values, dtype)
+
+
 def _check_vectors(x: npt.ArrayLike, size: int, name: str, what: str) -> npt.NDArray[Any]:
     try:
-        values = np.asarray(x, None if isinstance(x, np.ndarray) and x.dtype == np.float32 else np.float64)
+        values = _real(x, None if isinstance(x, np.ndarray) and x.dtype == np.float32 else np.float64)
     except (TypeError, ValueError):
         raise DataError(f"{name} must be an array of numbers") from None
     if values.ndim not in (1, 2) or values.shape[0] != size:

@@ -1,8 +1,9 @@
 """Mapping: weights to the cell values that store them, and what a column's result counts in the sum.
 
 A mapping turns a weight matrix into cell values in [0, 1] (0 = HRS, 1 = LRS): ``weight = scale * gain * sum_s
-significance_s * (plus_s - minus_s)``. It stands first in the data flow; `Device` turns cell values into conductances.
-The differential mapping is that of Yuan et al., ISQED 2021 (doi:10.1109/ISQED51717.2021.9424332).
+significance_s * (plus_s - minus_s)``, with a gain of 1 for pairs and 2 for an offset column. It stands first in the
+data flow; `Device` turns cell values into conductances. The differential mapping is that of Yuan et al., ISQED 2021
+(doi:10.1109/ISQED51717.2021.9424332).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from xbarsim.spec import Count, Positive, Spec
+from xbarsim.spec import Count, Flag, Positive, Spec
 
 __all__ = [
     "Clip",
@@ -49,7 +50,8 @@ class PercentileClip(Spec):
     """Clip weights at a percentile of their magnitudes (of the layer, or of the output channel)."""
 
     kind: Literal["percentile"] = "percentile"
-    percentile: Annotated[float, Field(strict=True, gt=0.0, le=100.0, description="percent of the nonzero magnitudes")]
+    percentile: Annotated[float, Field(strict=True, gt=0.0, le=100.0)]
+    """Percent of the nonzero weights that keep their magnitude."""
 
     def bound(self, weights: Array) -> Array:
         """The largest magnitude kept, an entry for each row of ``weights``."""
@@ -70,7 +72,6 @@ class _Scheme(Spec):
     weight_slices: Count = 1
     """Cells that share one weight, most significant last; each holds one digit in base `device.levels`."""
 
-    gain: ClassVar[float] = 1.0
     polarities: ClassVar[int] = 2
 
     def full_scale(self, weights: Array) -> Array:
@@ -101,7 +102,7 @@ class _Scheme(Spec):
 
 
 class _Pair(_Scheme):
-    pruned_cells: bool = True
+    pruned_cells: Flag = True
     """Weights that are exactly zero own cells, which can fail (true), or are left without (false)."""
 
     def has_cell(self, normalised: Array) -> npt.NDArray[np.bool_]:
@@ -154,19 +155,19 @@ class OffsetColumn(_Scheme):
     """One column for a weight, ``(w + 1)/2``, and a mid-level reference that is subtracted after conversion.
 
     The reference is a column of cells in every array, which vary and fail like all others, or the exact digital sum
-    of the inputs (as in ISAAC, Shafiee et al., ISCA 2016).
+    of the inputs (as in ISAAC, Shafiee et al., ISCA 2016). Where the cells' levels have no middle, the one above it
+    stands for zero, and weights use as many levels below it as above, so that zero is exact and errors are even.
     """
 
     kind: Literal["offset"] = "offset"
     reference: Literal["column", "digital"] = "column"
     """Where the mid-level comes from: a column of cells in every array, or digital logic."""
 
-    gain: ClassVar[float] = 2.0
     polarities: ClassVar[int] = 1
 
-    def encode(self, normalised: Array) -> tuple[Array, Array]:
-        """``plus = (w + 1)/2``; the second array is the reference, 1/2 everywhere."""
-        return 0.5 * (normalised + 1.0), np.full(normalised.shape, 0.5)
+    def encode(self, normalised: Array, middle: float = 0.5) -> tuple[Array, Array]:
+        """``plus = middle + (1 - middle) w``; the second array is the reference, ``middle`` everywhere."""
+        return middle + (1.0 - middle) * normalised, np.full(normalised.shape, middle)
 
 
 Mapping = Annotated[TwoColumn | Differential | Midpoint | ZeroOn | OffsetColumn, Field(discriminator="kind")]

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from xbarsim.chip import Chip
 from xbarsim.converters import ArrayRange, LosslessRange, bits_for
-from xbarsim.errors import ChipError
+from xbarsim.errors import ChipError, DataError
 from xbarsim.mapping import OffsetColumn, significances
-from xbarsim.programming import Cells
+from xbarsim.programming import Cells, weigh
 from xbarsim.ranges import Inputs, Ranges, array_current, columns
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
@@ -66,23 +66,23 @@ class LinearProduct:
     ) -> None:
         self.inputs, self.tiling, self.dtype = inputs, tiling, np.dtype(dtype)
         noisy = chip.device.is_noisy
-        gain = chip.mapping.gain * scale * inputs.x_lsb / chip.device.g_range
+        gain = chip.gain * scale * inputs.x_lsb / chip.device.g_range
         significance = significances(chip.mapping.weight_slices, chip.device.levels)
         self.shares_noise = noisy and cells.reference.size > 0
         self.reference_gain = gain.astype(dtype)[:, None]
         if self.shares_noise:
-            own = cells.g[:, :, 0] @ significance * gain
-            matrix = np.concatenate([own, cells.reference @ significance], axis=1)
+            own = weigh(cells.g[:, :, 0], significance) * gain
+            matrix = np.concatenate([own, weigh(cells.reference, significance)], axis=1)
         else:
             matrix = cells.weights(chip, scale, tiling).T * inputs.x_lsb
         rows = min(tiling.n_in, _PASS_ROWS)
         self.packed = analog.pack(matrix, rows, dtype)
         self.variance = _no_noise(dtype)
         if noisy:
-            variance = chip.device.read_variance(cells.g).sum(axis=2) @ significance**2 * gain**2
+            spread = cells.read_variance(chip.device)
+            variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
             if self.shares_noise:
-                shared = chip.device.read_variance(cells.reference) @ significance**2
-                variance = np.concatenate([variance, shared], axis=1)
+                variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
             self.variance = analog.pack(variance, rows, dtype)
 
     def multiply(self, levels: Levels, reads: analog.Reads) -> Levels:
@@ -107,7 +107,9 @@ class Adc:
     Raises
     ------
     ChipError
-        It has fewer bits than its lossless range needs.
+        It has fewer bits than its lossless range or signed codes need, or sums exceed the precision.
+    DataError
+        The ranges lack the current that its range needs.
     """
 
     bits: int
@@ -116,10 +118,12 @@ class Adc:
     unit: float
 
     @staticmethod
-    def of(chip: Chip, inputs: Inputs, ranges: Ranges | None, layer: str) -> Adc:
+    def of(chip: Chip, inputs: Inputs, ranges: Ranges, layer: str, dtype: npt.DTypeLike) -> Adc:
         """The converter that a chip has for a layer with these inputs and ranges."""
         adc, device = chip.adc, chip.device
         signed = adc.signed if adc.signed is not None else chip.subtracts_before or inputs.bipolar
+        if signed and adc.bits == 1:
+            raise ChipError(f"adc.bits = 1 leaves no bit for the magnitude of layer {layer!r}'s signed currents")
         if isinstance(adc.range, LosslessRange):
             unit = device.g_range / ((device.levels or 2) - 1)
             g_max = device.g_range if chip.subtracts_before or chip.removes_baseline else device.g_lrs
@@ -128,11 +132,18 @@ class Adc:
             needed = bits_for(largest, signed)
             if adc.bits is not None and adc.bits < needed:
                 raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
+            exact = 2 ** (np.finfo(dtype).nmant + 1)
+            if largest > exact:
+                raise ChipError(
+                    f"adc.range.kind = 'lossless': sums of layer {layer!r} reach {largest}, and {np.dtype(dtype)} "
+                    f"holds integers up to {exact} only; compute in float64"
+                )
             bits = adc.bits or needed
             return Adc(bits, *adc.code_range(bits, signed), unit)
         bits = adc.bits or 0
-        calibrated = ranges.i_max if ranges else 0.0
-        i_max = array_current(chip, inputs) if isinstance(adc.range, ArrayRange) else calibrated
+        i_max = array_current(chip, inputs) if isinstance(adc.range, ArrayRange) else ranges.i_max
+        if i_max is None:
+            raise DataError(f"layer {layer!r}: the ranges hold no i_max, which adc.range.kind = 'calibration' needs")
         low, high = adc.code_range(bits, signed)
         full_scale = i_max / inputs.volts_per_level
         return Adc(bits, low, high, full_scale / high if full_scale > 0.0 else 1.0)
@@ -146,33 +157,33 @@ class ConvertedProduct:
     ) -> None:
         self.inputs, self.tiling, self.adc, self.dtype = inputs, tiling, adc, np.dtype(dtype)
         mapping, device = chip.mapping, chip.device
-        seen = columns(cells, chip)
-        if chip.removes_baseline:
-            seen = seen - device.g_hrs
+        seen = columns(cells.above(device.g_hrs) if chip.removes_baseline else cells, chip)
         self.n_columns = seen.shape[1]
-        self.packed = analog.pack(seen, chip.array.rows, dtype)
+        rows = min(chip.array.rows, tiling.n_in)
+        # in units of a code: integers stay integers in single precision too
+        self.packed = analog.pack(seen / adc.unit, rows, dtype)
         self.variance = _no_noise(dtype)
         if device.is_noisy:
-            spread = Cells(device.read_variance(cells.g), device.read_variance(cells.reference))
+            spread = cells.read_variance(device)
             added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added, chip.array.rows, dtype)
+            self.variance = analog.pack(added / adc.unit**2, rows, dtype)
         self.powers = float(device.levels or 2) ** np.arange(mapping.weight_slices, dtype=np.float64)
         self.polarities = 1 if chip.subtracts_before else mapping.polarities
         unit = adc.unit / device.g_range * significances(mapping.weight_slices, device.levels)[0]
-        self.gain = (mapping.gain * scale * inputs.x_lsb * unit)[:, None]
+        self.gain = (chip.gain * scale * inputs.x_lsb * unit)[:, None]
         self.has_reference = cells.reference.size > 0
         self.level_code = 0.0
         if isinstance(mapping, OffsetColumn) and mapping.reference == "digital":
-            # what half-range cells and, unless removed before, the HRS conductance add for each level
+            # what mid-range cells and, unless removed before, the HRS conductance add for each level
             baseline = 0.0 if chip.removes_baseline else device.g_hrs / device.g_range
-            self.level_code = (baseline + 0.5) / unit
+            self.level_code = (baseline + chip.middle) / unit
 
     def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
         vectors, slices, n_out = levels.shape[1], self.powers.size, self.tiling.n_out
         planes = self.inputs.planes(levels)
         codes = np.empty((self.n_columns, vectors))
-        conversion = analog.Conversion(1.0 / self.adc.unit, float(self.adc.low), float(self.adc.high))
+        conversion = analog.Conversion(1.0, float(self.adc.low), float(self.adc.high))
         clipped = analog.converted(planes, self.inputs.shifts, self.packed, self.variance, conversion, reads, codes)
         own = codes[: n_out * self.polarities * slices].reshape(n_out, self.polarities, slices, vectors)
         total = self._shift_add(own[:, 0])

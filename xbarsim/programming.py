@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.chip import Chip
-from xbarsim.faults import CellFaults, FaultMap
+from xbarsim.device import Device
+from xbarsim.faultmap import CellFaults, FaultMap
 from xbarsim.mapping import OffsetColumn, significances
 from xbarsim.tiling import Tile, Tiling
 from xbarsim_kernels import random
 from xbarsim_kernels.keys import stream_key
 
-__all__ = ["Cells", "nominal", "program"]
+__all__ = ["Cells", "nominal", "program", "weigh"]
 
 Array = npt.NDArray[np.float64]
 
@@ -28,48 +29,76 @@ class Cells:
     """Conductances of all cells of one weight matrix.
 
     ``g`` has shape (n_in, n_out, polarities, slices) [S]; ``reference`` (n_in, column tiles, slices) [S] holds the
-    offset mapping's reference columns and is empty for pairs.
+    offset mapping's reference columns and is empty for pairs; ``owned`` (n_in, n_out) says which weights own cells.
     """
 
     g: Array
     reference: Array
+    owned: npt.NDArray[np.bool_]
+
+    def empty(self) -> Cells:
+        """Cells of the same shape, their conductances to be filled in."""
+        return Cells(np.empty_like(self.g), np.empty_like(self.reference), self.owned)
+
+    def read_variance(self, device: Device) -> Cells:
+        """Variance of each conductance from read to read [S^2], zero where there is no cell."""
+        variance = device.read_variance(self.g)
+        if not self.owned.all():
+            variance[~self.owned] = 0.0
+        return Cells(variance, device.read_variance(self.reference), self.owned)
+
+    def above(self, g_hrs: float) -> Cells:
+        """The same without a conductance that all cells have."""
+        g = self.g - g_hrs
+        if not self.owned.all():
+            g[~self.owned] = 0.0
+        return Cells(g, self.reference - g_hrs, self.owned)
 
     def weights(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
         """The (n_out, n_in) weights that these conductances realise."""
         mapping, device = chip.mapping, chip.device
         significance = significances(mapping.weight_slices, device.levels)
         if mapping.polarities == 2:
-            value = (self.g[:, :, 0] - self.g[:, :, 1]) @ significance / device.g_range
+            value = weigh(self.g[:, :, 0] - self.g[:, :, 1], significance) / device.g_range
         elif self.reference.size:
             columns = np.arange(tiling.n_out) // tiling.outputs
-            value = (self.g[:, :, 0] - self.reference[:, columns]) @ significance / device.g_range
+            value = weigh(self.g[:, :, 0] - self.reference[:, columns], significance) / device.g_range
         else:
-            value = (self.g[:, :, 0] - device.g_hrs) @ significance / device.g_range - 0.5
-        return np.ascontiguousarray((mapping.gain * scale * value).T)
+            value = weigh(self.g[:, :, 0] - device.g_hrs, significance) / device.g_range - chip.middle
+        return np.ascontiguousarray((chip.gain * scale * value).T)
 
 
-def nominal(weights: Array, chip: Chip) -> tuple[Array, Cells, npt.NDArray[np.bool_]]:
-    """Full-scale weight of each output, target conductances, and which weights own cells."""
+def weigh(slices: Array, factors: Array) -> Array:
+    """Sum over the last axis with factors, term by term: BLAS would round differently from machine to machine."""
+    total = slices[..., 0] * factors[0]
+    for position in range(1, factors.size):
+        total = total + slices[..., position] * factors[position]
+    return np.asarray(total)
+
+
+def nominal(weights: Array, chip: Chip) -> tuple[Array, Cells]:
+    """Full-scale weight of each output, and target conductances."""
     mapping, device = chip.mapping, chip.device
     scale = mapping.full_scale(weights)
     normalised = np.clip(weights.T / scale, -1.0, 1.0)
-    plus, minus = mapping.encode(normalised)
-    values = np.stack([plus, minus] if mapping.polarities == 2 else [plus], axis=2)
+    reference = np.empty((weights.shape[1], 0, mapping.weight_slices))
+    if isinstance(mapping, OffsetColumn):
+        plus, middle = mapping.encode(normalised, chip.middle)
+        values = plus[:, :, None]
+        if mapping.reference == "column":
+            tiles = Tiling.of(chip, *weights.shape).column_tiles
+            reference = device.targets(middle[:, :1].repeat(tiles, axis=1), mapping.weight_slices)
+    else:
+        values = np.stack(mapping.encode(normalised), axis=2)
     targets = device.targets(values, mapping.weight_slices)
     owned = mapping.has_cell(weights.T)
     if not owned.all():
         targets[~owned] = 0.0
-    reference = np.empty((weights.shape[1], 0, mapping.weight_slices))
-    if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
-        tiling = Tiling.of(chip, *weights.shape)
-        middle = device.targets(np.array(0.5), mapping.weight_slices)
-        reference = np.broadcast_to(middle, (tiling.n_in, tiling.column_tiles, middle.size)).copy()
-    return scale, Cells(targets, reference), owned
+    return scale, Cells(targets, reference, owned)
 
 
 def program(
     target: Cells,
-    owned: npt.NDArray[np.bool_],
     chip: Chip,
     tiling: Tiling,
     *,
@@ -86,9 +115,9 @@ def program(
     effective : conductances at read time (drifted)
     faults : the faults of each array
     """
-    programmed = Cells(np.empty_like(target.g), np.empty_like(target.reference))
+    programmed, owned = target.empty(), target.owned
     drifts = chip.device.drifts
-    effective = Cells(np.empty_like(target.g), np.empty_like(target.reference)) if drifts else programmed
+    effective = target.empty() if drifts else programmed
     found: dict[str, CellFaults] = {}
     all_owned = bool(owned.all())
     for tile in tiling:
@@ -146,7 +175,11 @@ class _Array:
         device, asked = self.chip.device, self.chip.faults
         rows, columns = shape
         if given is not None:
-            return given.find(self.name, (rows, columns), device.g_lrs, device.g_hrs)
+            found = given.find(self.name, (rows, columns))
+            if not np.isnan(found.g[found.kind != 0]).any():
+                return found
+            g = asked.conductances(found.kind, self._uniforms, device.g_lrs, device.g_hrs)
+            return CellFaults(found.kind, g, found.asked_on, found.asked_off, found.absent)
         if not asked.any:
             return None
         return asked.draw((rows, columns), self._uniforms, device.g_lrs, device.g_hrs)

@@ -6,6 +6,7 @@ programmed network: no result depends on the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -115,12 +116,23 @@ class Ranges:
     ----------
     x_max : largest input magnitude
     signed : whether inputs can be negative
-    i_max : largest magnitude of a column's current in one read [A]; 0.0 where the chip's range needs no calibration
+    i_max : largest magnitude of a column's current in one read [A]; None where the chip's range needs none
+
+    Raises
+    ------
+    DataError
+        A value is not finite, ``x_max`` is not positive, or ``i_max`` is negative.
     """
 
     x_max: float
     signed: bool
-    i_max: float = 0.0
+    i_max: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.x_max < math.inf:
+            raise DataError(f"ranges: x_max = {self.x_max!r} must be positive and finite")
+        if self.i_max is not None and not 0.0 <= self.i_max < math.inf:
+            raise DataError(f"ranges: i_max = {self.i_max!r} must be finite and not negative")
 
     @staticmethod
     def measure(weights: npt.ArrayLike, chip: Chip, chunks: Chunks) -> Ranges:
@@ -143,14 +155,14 @@ class Ranges:
             if chunk.size:
                 seen = True
                 largest, lowest = max(largest, float(np.abs(chunk).max())), min(lowest, float(chunk.min()))
-                if not np.isfinite(largest):
+                if not np.isfinite(chunk).all():
                     raise DataError("calibration data hold NaN or infinite values")
         if not seen:
             raise DataError("calibration data are empty; give at least one input vector")
         if chip.dac.percentile < 100.0:
             largest = _percentile(chip.dac.percentile, largest, (np.abs(chunk) for chunk in chunks()))
         inputs = Inputs(chip.dac, largest if largest > 0.0 else 1.0, lowest < 0.0)
-        i_max = 0.0
+        i_max = None
         if not chip.adc.is_ideal and isinstance(chip.adc.range, CalibratedRange):
             i_max = _largest_current(matrix, chip, inputs, chunks, chip.adc.range.percentile)
         return Ranges(inputs.x_max, inputs.signed, i_max)
@@ -174,7 +186,7 @@ def array_current(chip: Chip, inputs: Inputs) -> float:
 
 def _largest_current(matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, percentile: float) -> float:
     g = columns(nominal(matrix, chip)[1], chip)
-    rows = chip.array.rows
+    rows = min(chip.array.rows, g.shape[0])
     tiles = [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, g.shape[0], rows)]
     nothing = np.empty((0, 0, 0, analog.COLUMNS))
     reads = analog.Reads(np.uint64(0), 0, 1)

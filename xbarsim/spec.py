@@ -18,10 +18,12 @@ from xbarsim.errors import ChipError
 
 __all__ = [
     "Count",
+    "Flag",
     "Fraction",
     "NonNegative",
     "Positive",
     "Probability",
+    "Real",
     "Seconds",
     "Siemens",
     "Spec",
@@ -30,14 +32,16 @@ __all__ = [
     "override",
 ]
 
-Siemens = Annotated[float, Field(strict=True, ge=0.0, description="conductance [S]")]
-Volt = Annotated[float, Field(strict=True, gt=0.0, description="voltage [V]")]
-Seconds = Annotated[float, Field(strict=True, gt=0.0, description="time [s]")]
-Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0, description="probability, 0 to 1")]
-Fraction = Annotated[float, Field(strict=True, ge=0.0, description="fraction of the value it belongs to")]
+Siemens = Annotated[float, Field(strict=True, ge=0.0, json_schema_extra={"unit": "S"})]
+Volt = Annotated[float, Field(strict=True, gt=0.0, json_schema_extra={"unit": "V"})]
+Seconds = Annotated[float, Field(strict=True, gt=0.0, json_schema_extra={"unit": "s"})]
+Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(strict=True, ge=0.0)]
 Positive = Annotated[float, Field(strict=True, gt=0.0)]
 NonNegative = Annotated[float, Field(strict=True, ge=0.0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Flag = Annotated[bool, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
 
 
 class Spec(BaseModel):
@@ -132,9 +136,10 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
         text = text if text.startswith(name) or name == "chip" else f"{name}: {text}"
     else:
         text = f"{name} = {value!r} is not valid: {message[0].lower()}{message[1:]}"
-        unit = _description(owners, path[-1]) if path else None
-        text += f" ({unit})" if unit else ""
-    more = error.error_count() - 1
+        unit = _unit(owners, path[-1]) if path else None
+        text += f" [{unit}]" if unit else ""
+    # what pydantic says of each alternative of one field is one mistake
+    more = len({tuple(_walk(root, data, item["loc"])[0]) for item in error.errors(include_url=False)}) - 1
     text += f" (and {more} more)" if more else ""
     return f"{origin}: {text}" if origin else text
 
@@ -158,23 +163,16 @@ def _walk(
     return path, owners, members
 
 
-def _description(owners: list[type[BaseModel]], field: str) -> str | None:
-    for owner in owners:
-        info = owner.model_fields.get(field)
-        if info is not None:
-            for note in info.metadata:
-                if isinstance(note, str):
-                    return note
-            return _unit(info.annotation)
+def _unit(owners: list[type[BaseModel]], field: str) -> str | None:
+    """The unit of a field, if it has one."""
+    infos = [owner.model_fields[field] for owner in owners if field in owner.model_fields]
+    for info in infos:
+        for part in (info, *_parts(info.annotation)):
+            extra = getattr(part, "json_schema_extra", None)
+            if isinstance(extra, dict) and "unit" in extra:
+                return str(extra["unit"])
     return None
 
 
-def _unit(annotation: Any) -> str | None:
-    for part in get_args(annotation):
-        text = getattr(part, "description", None)
-        if text:
-            return str(text)
-        found = _unit(part)
-        if found:
-            return found
-    return None
+def _parts(annotation: Any) -> list[Any]:
+    return [inner for part in get_args(annotation) for inner in (part, *_parts(part))]

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.layers import Layer, LeftProduct
-from xbarsim.network.onnx import Graph, attributes, label
+from xbarsim.network.onnx import Graph, attribute, label
 from xbarsim.network.partition import Partition
 from xbarsim.network.sessions import aligned
+from xbarsim.network.shapes import Shapes, dimensions, infer_shapes
 
 __all__ = ["EXACT", "Batching", "Block", "plan_batches"]
 
@@ -51,8 +51,6 @@ _BLOCK_ALIGNED = 16
 
 _PROBE = 7919
 """Stands for the number of samples in shape inference: a prime that no other dimension is a multiple of."""
-
-Shapes = Mapping[str, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -193,19 +191,9 @@ class Batching:
         return kept[0] if len(kept) == 1 else np.concatenate(kept, axis)
 
 
-def _dimensions(kind: onnx.TypeProto) -> list[int | str | None] | None:
-    """Dimensions of a tensor type: numbers, symbols, or None for unknown ones; None if there is no shape."""
-    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-        return None
-    return [
-        item.dim_value if item.HasField("dim_value") and item.dim_value >= 0 else (item.dim_param or None)
-        for item in kind.tensor_type.shape.dim
-    ]
-
-
 def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
     """Axis of the samples in each input, a fixed number of samples, and why there are no axes."""
-    shapes = {name: _dimensions(kind) for name, kind in graph.inputs.items()}
+    shapes = {name: dimensions(kind) for name, kind in graph.inputs.items()}
     for name, shape in shapes.items():
         if shape is None:
             return {}, None, f"input {name!r} has no shape"
@@ -230,45 +218,6 @@ def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
     return dict.fromkeys(known, 0), sizes.pop(), ""
 
 
-def infer_shapes(
-    graph: Graph, axes: Mapping[str, int], samples: int, sizes: Mapping[str, Sequence[int]] | None = None
-) -> dict[str, tuple[int | None, ...]]:
-    """Shapes of all tensors for a number of samples, as far as onnx can tell; unknown dimensions are None.
-
-    ``sizes`` are the shapes of actual inputs, where there are some.
-    """
-    types: dict[str, onnx.TypeProto] = {}
-    for name, kind in graph.inputs.items():
-        types[name] = onnx.TypeProto()
-        types[name].CopyFrom(kind)
-        if not kind.HasField("tensor_type"):
-            continue
-        for axis, size in enumerate(types[name].tensor_type.shape.dim):
-            if axis == axes.get(name):
-                size.dim_value = samples
-            elif sizes and name in sizes:
-                size.dim_value = sizes[name][axis]
-            elif size.dim_value < 0:
-                size.Clear()
-    model, constants = graph.part(graph.nodes, types, graph.outputs)
-    for name, value in constants.items():
-        if isinstance(value, np.ndarray) and value.size > 64:  # only short ones can matter as shapes
-            element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-            model.graph.input.append(onnx.helper.make_tensor_value_info(name, element, value.shape))
-        elif isinstance(value, np.ndarray):
-            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-    try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError:  # onnxruntime may know better; nothing is known here
-        return {}
-    found = {}
-    for item in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        shape = _dimensions(item.type)
-        if shape is not None:
-            found[item.name] = tuple(size if isinstance(size, int) else None for size in shape)
-    return found
-
-
 def _mixing(graph: Graph, shapes: Shapes) -> str:
     """Which node mixes samples, in words; empty if none is known to."""
 
@@ -282,15 +231,12 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
         shape = shapes[carrying[0]]
         results = [name for name in node.output if name]
         lost = all(name in shapes and None not in shapes[name] and not counts(name) for name in results)
-        options = attributes(node)
-        axis = int(options.get("axis", 0 if node.op_type in ("Gather", "Split") else -1))
-        along = (
-            node.op_type in _ALONG_AXIS
-            and carrying[0] == node.input[0]
-            and -len(shape) <= axis < len(shape)
-            and shape[axis] == _PROBE
-        )
-        recurrent = node.op_type in ("GRU", "LSTM", "RNN") and options.get("layout", 0) == 0 and shape[0] == _PROBE
+        along = recurrent = False
+        if node.op_type in _ALONG_AXIS and carrying[0] == node.input[0]:
+            axis = attribute(node, "axis", 0 if node.op_type in ("Gather", "Split") else -1, graph.name)
+            along = -len(shape) <= axis < len(shape) and shape[axis] == _PROBE
+        if node.op_type in ("GRU", "LSTM", "RNN"):
+            recurrent = attribute(node, "layout", 0, graph.name) == 0 and shape[0] == _PROBE
         if lost or along or recurrent:
             return f"{label(node)} ({node.op_type}) mixes samples"
     return ""
@@ -298,8 +244,6 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
 
 def _separable(layer: Layer, graph: Graph, shapes: Shapes) -> bool:
     """Whether a layer's activation lists sample after sample along its first axis."""
-    if not layer.keeps_first_axis:
-        return False
     producer = {name: node for node in graph.nodes for name in node.output if name}
     name = layer.source
     while True:

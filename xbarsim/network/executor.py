@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError
-from xbarsim.faults import FaultMap
+from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
 from xbarsim.network.batching import Block
 from xbarsim.network.layers import Layer
@@ -68,7 +68,9 @@ class ProgrammedNetwork:
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the network on this chip.
 
-        A sample's result has the same bits however the data set is cut, as long as ``first_sample`` is right.
+        A sample's result has the same bits however the data set is cut, as long as ``first_sample`` is right. The
+        exception are networks whose samples cannot be told apart: they take each feed as one block, as their summary
+        says. Inputs without a batch axis, such as a sampling rate, go with every sample.
 
         Parameters
         ----------
@@ -140,7 +142,7 @@ class ProgrammedNetwork:
             rows = len(x) // block.size
             used = slice(block.live.start * rows, block.live.stop * rows)
             samples, first = block.live.stop - block.live.start, block.first + block.live.start
-        y = self._multiply(layer, x[used], first, samples)
+        y = self._multiply(layer, x if used == slice(None) else x[used], first, samples)
         if used != slice(None):
             filled = aligned_empty((len(x), *y.shape[1:]), y.dtype)
             filled[used] = y

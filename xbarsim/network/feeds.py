@@ -40,7 +40,8 @@ def tensor_info(kind: onnx.TypeProto) -> TensorInfo:
         # some exporters write -1 for a size that may vary
         sizes = (item.dim_value if item.HasField("dim_value") else -1 for item in tensor.shape.dim)
         shape = tuple(size if size >= 0 else None for size in sizes)
-    if tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+    unknown = tensor.elem_type not in TensorProto.DataType.values()
+    if unknown or tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         return TensorInfo(None, shape)
     return TensorInfo(np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
 

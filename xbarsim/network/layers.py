@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.lowering import Lowering, Rows, Windows
-from xbarsim.network.onnx import FLOATS, Constant, Graph, attributes, check_finite, label
+from xbarsim.network.onnx import FLOATS, Constant, Graph, attribute, check_finite, label
 from xbarsim.network.sessions import subgraphs
 
 __all__ = [
@@ -248,6 +248,8 @@ def crossbar_layer(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     builders = {"Conv": _convolution, "Gemm": _gemm, "MatMul": _matmul}
     if node.op_type not in builders:
         return f"{node.op_type} is not mapped to crossbars"
+    if len(node.input) < 2 or len(node.output) != 1:
+        return "malformed"  # onnxruntime will say how
     if node.op_type != "MatMul" and node.input[0] in graph.constants:
         return "only its weights vary" if node.input[1] not in graph.constants else "depends on constants alone"
     return builders[node.op_type](node, graph)
@@ -260,21 +262,21 @@ def _convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     axes = weights.ndim - 2
     if not 1 <= axes <= 3:
         return f"convolution over {axes} axes"
-    options = attributes(node)
-    groups = int(options.get("group", 1))
+    groups = attribute(node, "group", 1, graph.name)
     where = f"{graph.name}: node {label(node)!r} (Conv)"
     if groups < 1 or len(weights) % groups:
         raise ModelError(f"{where}: {len(weights)} output channels do not divide into {groups} groups")
-    kernel = tuple(options.get("kernel_shape", weights.shape[2:]))
+    kernel = attribute(node, "kernel_shape", weights.shape[2:], graph.name)
     if kernel != weights.shape[2:]:
         raise ModelError(f"{where}: kernel_shape {list(kernel)} differs from the weights' {list(weights.shape[2:])}")
-    auto_pad = str(options.get("auto_pad", "NOTSET")) or "NOTSET"
+    auto_pad = attribute(node, "auto_pad", "NOTSET", graph.name) or "NOTSET"
     if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise ModelError(f"{where}: auto_pad {auto_pad!r} is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER")
-    pads = tuple(options.get("pads", ())) if auto_pad == "NOTSET" else ()
-    strides = tuple(options.get("strides", ())) or (1,) * axes
-    dilations = tuple(options.get("dilations", ())) or (1,) * axes
-    pads = pads or (0,) * 2 * axes
+    strides = attribute(node, "strides", (1,) * axes, graph.name)
+    dilations = attribute(node, "dilations", (1,) * axes, graph.name)
+    pads = attribute(node, "pads", (0,) * 2 * axes, graph.name)
+    if auto_pad != "NOTSET":
+        pads = (0,) * 2 * axes
     for field, values, wanted in (
         ("strides", strides, axes),
         ("dilations", dilations, axes),
@@ -310,9 +312,8 @@ def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
         raise ModelError(
             f"{graph.name}: node {label(node)!r} (Gemm): weights have shape {list(weights.shape)}, not 2 axes"
         )
-    options = attributes(node)
-    matrix = weights if options.get("transB", 0) else weights.T
-    alpha, beta = float(options.get("alpha", 1.0)), float(options.get("beta", 1.0))
+    matrix = weights if attribute(node, "transB", 0, graph.name) else weights.T
+    alpha, beta = (attribute(node, name, 1.0, graph.name) for name in ("alpha", "beta"))
     if alpha != 1.0:
         matrix = matrix.astype(np.float64) * alpha
     addend = node.input[2] if len(node.input) > 2 and beta else ""
@@ -327,7 +328,7 @@ def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
         addend=addend if addend and bias is None else None,
         beta=beta,
         dtype=weights.dtype,
-        transposed=bool(options.get("transA", 0)),
+        transposed=bool(attribute(node, "transA", 0, graph.name)),
     )
 
 

@@ -29,10 +29,10 @@ def _chunk(n_in: int, n_out: int, itemsize: int) -> int:
 
 
 def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Contiguous, and wide enough for compiled code, which has no 16-bit floats."""
+    """Contiguous, writable (or else kernels compile once more), and wide enough: they have no 16-bit floats."""
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    return np.ascontiguousarray(values)
+    return np.require(values, requirements=["C", "W"])
 
 
 @dataclass(frozen=True)

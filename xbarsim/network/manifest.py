@@ -39,11 +39,19 @@ _FIELDS: dict[str, dict[str, Any]] = {
 
 _REQUIRED = {"avgpool": ("k",), "batchnorm": ("name",), "conv2d": ("name",), "linear": ("name",), "maxpool": ("k",)}
 _PARTS = {
-    "torch": {"weight": ".weight", "bias": ".bias", "scale": ".weight", "mean": ".running_mean", "var": ".running_var"},
+    "torch": {
+        "weight": ".weight",
+        "bias": ".bias",
+        "scale": ".weight",
+        "offset": ".bias",
+        "mean": ".running_mean",
+        "var": ".running_var",
+    },
     "keras": {
         "weight": "/kernel",
         "bias": "/bias",
         "scale": "/gamma",
+        "offset": "/beta",
         "mean": "/moving_mean",
         "var": "/moving_variance",
     },
@@ -134,14 +142,14 @@ def _layer(item: Any, where: str) -> Mapping[str, Any]:
             raise ModelError(f"{where}: field {name!r} is missing")
     values = fields | item
     for name in ("k", "stride", "dilation", "groups"):
-        if values.get(name) is not None and not _count(values[name], 1):
-            raise ModelError(f"{where}: {name} is {values[name]!r}; it must be a positive whole number")
+        if name in item and not _count(item[name], 1):
+            raise ModelError(f"{where}: {name} is {item[name]!r}; it must be a positive whole number")
     if "pad" in values and values["pad"] not in ("same", "valid") and not _count(values["pad"], 0):
         raise ModelError(f"{where}: pad is {values['pad']!r}; it must be a whole number, 'same' or 'valid'")
     if "name" in values and not isinstance(values["name"], str):
         raise ModelError(f"{where}: name is {values['name']!r}; it must be a text")
-    if values.get("eps") is not None and not (isinstance(values["eps"], int | float) and values["eps"] >= 0):
-        raise ModelError(f"{where}: eps is {values['eps']!r}; it must be a number of at least 0")
+    if "eps" in item and not (isinstance(item["eps"], int | float) and 0 < item["eps"] < 1):
+        raise ModelError(f"{where}: eps is {item['eps']!r}; it must be a number between 0 and 1")
     return values
 
 
@@ -264,7 +272,7 @@ class _Builder:
             key = self._constant(layer["name"] + _PARTS[self.style]["weight"], weights)
             self._node("Gemm", name, [key, *self._bias(layer, n_out)], transB=int(self.style == "torch"))
         elif op == "batchnorm":
-            parts = {part: self._array(layer, part, 1) for part in ("scale", "bias", "mean", "var")}
+            parts = {part: self._array(layer, part, 1) for part in ("scale", "offset", "mean", "var")}
             if len({value.size for value in parts.values()}) != 1:
                 raise ModelError(f"{self.origin}: the arrays of batchnorm {name!r} differ in size")
             keys = [self._constant(layer["name"] + _PARTS[self.style][part], value) for part, value in parts.items()]

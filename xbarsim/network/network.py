@@ -18,9 +18,9 @@ import onnx
 
 from xbarsim.chip import Chip
 from xbarsim.errors import DataError, ModelError
-from xbarsim.faults import FaultMap
+from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro
-from xbarsim.network.batching import Batching, Block, infer_shapes, plan_batches
+from xbarsim.network.batching import Batching, Block, plan_batches
 from xbarsim.network.calibration import Calibration, calibrate
 from xbarsim.network.executor import ProgrammedNetwork
 from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
@@ -29,6 +29,7 @@ from xbarsim.network.npz import read_npz_model
 from xbarsim.network.onnx import Graph, fold, read_onnx
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.sessions import Session
+from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.summary import Summary, summarise
 
 __all__ = ["Network", "load", "shipped"]

@@ -12,18 +12,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, external_data_helper, helper, inliner, numpy_helper
+from onnx import AttributeProto, TensorProto, external_data_helper, helper, inliner, numpy_helper
 
 from xbarsim.errors import ModelError
 from xbarsim.network.sessions import Session, subgraphs
 
-__all__ = ["FLOATS", "Constant", "Graph", "attributes", "check_finite", "fold", "label", "read_onnx", "reads"]
+__all__ = ["FLOATS", "Constant", "Graph", "attribute", "check_finite", "fold", "label", "read_onnx", "reads"]
 
 Constant = npt.NDArray[Any] | TensorProto
 """A constant: an array, or a tensor whose elements NumPy does not know (strings, 8-bit floats, 4-bit integers)."""
@@ -39,6 +39,14 @@ _FORMATS = {
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF document",
 }
+_ATTRIBUTES: dict[type, AttributeProto.AttributeType] = {
+    int: AttributeProto.INT,
+    float: AttributeProto.FLOAT,
+    str: AttributeProto.STRING,
+    tuple: AttributeProto.INTS,
+}
+T = TypeVar("T")
+
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _NOT_TENSORS = {"Optional", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"}
 
@@ -98,10 +106,24 @@ class Graph:
         return model, {name: self.constants[name] for name in needed if name in self.constants}
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes of a node by name, text as str."""
-    values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+def attribute(node: onnx.NodeProto, name: str, default: T, where: str) -> T:
+    """An attribute of a node: a number, a text or, where the default is a tuple, whole numbers.
+
+    Raises
+    ------
+    ModelError
+        It has another type than the default.
+    """
+    for item in node.attribute:
+        if item.name == name:
+            if item.type != _ATTRIBUTES[type(default)]:
+                wanted = AttributeProto.AttributeType.Name(_ATTRIBUTES[type(default)])
+                raise ModelError(f"{where}: node {label(node)!r} ({node.op_type}): attribute {name!r} is no {wanted}")
+            value = helper.get_attribute_value(item)
+            if isinstance(value, bytes):
+                value = value.decode(errors="replace")
+            return cast("T", tuple(value) if isinstance(default, tuple) else value)
+    return default
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:
@@ -153,6 +175,8 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
         raise ModelError(f"{path}: not an ONNX model, or truncated") from None
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph")
+    if not _is_text(model.graph):
+        raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
     digest = hashlib.sha256(content)
     for file in sorted({external_data_helper.ExternalDataInfo(tensor).location for tensor in _external(model)}):
         if (path.parent / file).is_file():
@@ -164,6 +188,20 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
         except Exception as error:  # of the compiled inliner: RuntimeError and its relatives
             raise ModelError(f"{path}: its functions cannot be inlined: {str(error).splitlines()[0]}") from None
     return model, digest.hexdigest()
+
+
+def _is_text(graph: onnx.GraphProto) -> bool:
+    """Whether all names are valid text; protobuf checks them when they are read only."""
+    try:
+        names = [item.name for item in (*graph.input, *graph.output, *graph.initializer)]
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [item.name for item in node.attribute]
+            if not all(_is_text(body) for body in subgraphs(node)):
+                return False
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(name, str) for name in names)
 
 
 def _external(model: onnx.ModelProto) -> list[TensorProto]:
@@ -317,7 +355,7 @@ def _fold_batch_norms(graph: Graph) -> Graph:
     constants = dict(graph.constants)
     uses = Counter(name for node in graph.nodes for name in reads(node))
     uses.update(list(graph.outputs))
-    producer = {node.output[0]: node for node in graph.nodes if node.op_type == "Conv"}
+    producer = {node.output[0]: node for node in graph.nodes if node.op_type == "Conv" and len(node.input) > 1}
     replaced: dict[int, onnx.NodeProto] = {}
     dropped: set[int] = set()
     notes = dict(graph.notes)
@@ -328,14 +366,15 @@ def _fold_batch_norms(graph: Graph) -> Graph:
         return found if len(found) == len(values) else None
 
     for node in graph.nodes:
-        if node.op_type != "BatchNormalization" or uses[node.input[0]] != 1 or node.input[0] not in producer:
+        if node.op_type != "BatchNormalization" or len(node.input) != 5:
+            continue
+        if uses[node.input[0]] != 1 or node.input[0] not in producer:
             continue
         convolution = producer[node.input[0]]
-        options = attributes(node)
-        training = options.get("training_mode", 0) or len([output for output in node.output if output]) != 1
+        training = attribute(node, "training_mode", 0, graph.name) or len([name for name in node.output if name]) != 1
         parameters = arrays(node.input[1:5])
         weights = arrays([name for name in convolution.input[1:3] if name])
-        if training or options.get("spatial", 1) != 1 or parameters is None or weights is None:
+        if training or attribute(node, "spatial", 1, graph.name) != 1 or parameters is None or weights is None:
             continue
         if any(value.shape != weights[0].shape[:1] for value in (*parameters, *weights[1:])):
             continue  # malformed; onnxruntime will say so
@@ -343,7 +382,8 @@ def _fold_batch_norms(graph: Graph) -> Graph:
             if name:
                 check_finite(name, np.asarray(constants[name]), graph.name)
         scale, offset, mean, variance = (value.astype(np.float64) for value in parameters)
-        factor = scale / np.sqrt(variance + options.get("epsilon", 1e-5))
+        with np.errstate(divide="ignore", invalid="ignore"):  # weights that are not finite are refused later
+            factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5, graph.name))
         kernel = weights[0]
         bias = weights[1].astype(np.float64) if len(weights) > 1 else np.zeros(len(kernel))
         names = [f"{node.output[0]}/weights", f"{node.output[0]}/bias"]

@@ -88,6 +88,13 @@ def _options(optimise: bool, folder: str = "") -> Any:
     return options
 
 
+def _start(model: onnx.ModelProto, options: Any) -> Any:
+    # without its fallback, which prints to the terminal and tries the same again
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
+
+
 @cache
 def _limits() -> tuple[int, int]:
     """The newest IR version and operator set that this onnxruntime accepts: it lags behind onnx by a release."""
@@ -99,7 +106,7 @@ def _limits() -> tuple[int, int]:
         options = _options(False)
         options.log_severity_level = 4
         try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            _start(model, options)
         except Exception:  # onnxruntime's errors share no base class; any of them is a no
             return False
         return True
@@ -196,7 +203,7 @@ class Session:
             options.add_external_initializers(list(shared), list(shared.values()))
         self._shared = shared  # onnxruntime only refers to them
         try:
-            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = _start(model, options)
         except Exception as error:  # onnxruntime's errors share no base class
             raise ModelError(f"{name}: onnxruntime refuses the model: {_reason(error)}") from None
         self.inputs = tuple(item.name for item in self._session.get_inputs())

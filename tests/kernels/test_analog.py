@@ -1,0 +1,204 @@
+"""Tile products: equal to sums written out, the same bits in every batch, noise of the right size and name."""
+
+from __future__ import annotations
+
+import math
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xbarsim_kernels import analog
+
+NO_NOISE = np.empty((0, 0, 0, analog.COLUMNS))
+WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
+
+
+def reads(first=0, per_sample=1, key=1):
+    return analog.Reads(np.uint64(key), first, per_sample)
+
+
+def linear(levels, g, tile_rows, variance=None, names=None, dtype=np.float64):
+    levels = np.ascontiguousarray(levels, dtype)
+    noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
+    out = np.full((g.shape[1], levels.shape[2]), np.nan, dtype)
+    analog.linear(levels, analog.pack(g, tile_rows, dtype), noise, names or reads(), out)
+    return out
+
+
+def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=None, dtype=np.float64):
+    levels = np.ascontiguousarray(levels, dtype)
+    noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
+    out = np.full((g.shape[1], levels.shape[2]), np.nan)
+    packed = analog.pack(g, tile_rows, dtype)
+    clipped = analog.converted(levels, np.asarray(shifts, np.float64), packed, noise, conversion, names or reads(), out)
+    return out, clipped
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "tile_rows"), [(1, 1, 1), (5, 9, 2), (8, 8, 8), (7, 17, 10), (192, 3, 128)]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pack_puts_each_number_in_its_place_and_zero_elsewhere(rows, columns, tile_rows, dtype):
+    matrix = np.arange(1.0, rows * columns + 1).reshape(rows, columns)
+    packed = analog.pack(matrix, tile_rows, dtype)
+    assert packed.dtype == dtype
+    assert packed.flags.c_contiguous
+    assert packed.shape == (-(-rows // tile_rows), -(-columns // 8), tile_rows, 8)
+    for k, c in np.ndindex(rows, columns):
+        assert packed[k // tile_rows, c // 8, k % tile_rows, c % 8] == matrix[k, c]
+    assert np.count_nonzero(packed) == rows * columns
+
+
+SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 40), st.sampled_from([1, 3, 31, 32, 33, 129]))
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(SHAPES, st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]))
+def test_linear_equals_the_sum(shape, seed, dtype):
+    """To the error of a chain of FMAs: each of the n roundings is at most half a unit of the partial sum."""
+    rows, columns, tile_rows, vectors = shape
+    rng = np.random.default_rng(seed)
+    g, levels = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=(1, rows, vectors)).astype(dtype)
+    out = linear(levels, g, tile_rows, dtype=dtype)
+    for c, p in [(0, 0), (columns - 1, vectors - 1), (columns // 2, vectors // 2)]:
+        terms = [float(a) * float(b) for a, b in zip(g[:, c], levels[0, :, p], strict=True)]
+        assert abs(out[c, p] - math.fsum(terms)) <= rows * np.finfo(dtype).eps * math.fsum(map(abs, terms))
+
+
+def test_tiles_make_no_difference_to_a_linear_product():
+    """Bit for bit: the chain of sums goes on from tile to tile."""
+    rng = np.random.default_rng(0)
+    g, levels = rng.normal(size=(50, 11)), rng.normal(size=(1, 50, 40))
+    whole = linear(levels, g, 50)
+    for tile_rows in (1, 7, 32, 64):
+        np.testing.assert_array_equal(linear(levels, g, tile_rows), whole)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(SHAPES, st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]), st.integers(1, 3))
+def test_converted_equals_the_loops(shape, seed, dtype, planes):
+    """Integer conductances and quarter steps: all sums are exact, so codes must agree without any tolerance."""
+    rows, columns, tile_rows, vectors = shape
+    rng = np.random.default_rng(seed)
+    g, levels = rng.integers(-9, 10, (rows, columns)), rng.integers(-3, 4, (planes, rows, vectors))
+    shifts, low, high = rng.integers(-8, 9, planes), int(rng.integers(-40, 1)), int(rng.integers(1, 40))
+    got, clipped = converted(levels, shifts, g, tile_rows, analog.Conversion(0.25, low, high), dtype=dtype)
+    expected, over = np.zeros((columns, vectors)), 0
+    for f in range(planes):
+        for start in range(0, rows, tile_rows):
+            sums = g[start : start + tile_rows].T @ levels[f, start : start + tile_rows]
+            codes = np.floor(sums / 4 + 0.5)
+            kept = np.clip(codes, low, high)
+            expected += shifts[f] * kept
+            over += int((kept != codes).sum())
+    np.testing.assert_array_equal(got, expected)
+    assert clipped == over
+
+
+def test_lanes_without_a_vector_are_not_counted_as_clipped():
+    """Beyond the last vector and the last column there is nothing to convert, whatever the range."""
+    g, levels = np.full((3, 9), 5.0), np.full((1, 3, 33), 1.0)
+    _, clipped = converted(levels, [1.0], g, 3, analog.Conversion(1.0, 0.0, 7.0))
+    assert clipped == 9 * 33
+    _, clipped = converted(levels, [1.0], g, 3, analog.Conversion(1.0, 0.0, 15.0), variance=np.zeros((3, 9)))
+    assert clipped == 0
+
+
+CASES = [
+    pytest.param(rows, tile_rows, dtype, id=f"{rows} rows on {tile_rows}, {dtype.__name__}")
+    for rows, tile_rows in [(192, 128), (5, 128), (300, 64)]
+    for dtype in (np.float32, np.float64)
+]
+
+
+BATCHES = [(0, 1), (1, 1), (31, 1), (32, 1), (127, 1), (128, 1), (260, 1), (3, 7), (100, 160), (0, 256)]
+
+
+@pytest.mark.parametrize(("rows", "tile_rows", "dtype"), CASES)
+def test_a_vector_gives_the_same_bits_alone_and_in_any_batch(rows, tile_rows, dtype):
+    rng = np.random.default_rng(rows)
+    g, variance = rng.normal(size=(rows, 21)), rng.random((rows, 21))
+    levels = rng.normal(size=(2, rows, 261))
+    conversion = analog.Conversion(37.0, -(2.0**20), 2.0**20)
+    whole = linear(np.abs(levels), g, tile_rows, variance, reads(17, 5), dtype)
+    codes, _ = converted(levels, [1.0, 2.0], g, tile_rows, conversion, variance, reads(17, 5), dtype)
+    for first, count in BATCHES:
+        part = np.ascontiguousarray(levels[:, :, first : first + count])
+        names = reads(17 + first, 5)
+        same = linear(np.abs(part), g, tile_rows, variance, names, dtype)
+        np.testing.assert_array_equal(same, whole[:, first : first + count])
+        same, _ = converted(part, [1.0, 2.0], g, tile_rows, conversion, variance, names, dtype)
+        np.testing.assert_array_equal(same, codes[:, first : first + count])
+
+
+@pytest.mark.parametrize(("rows", "tile_rows", "dtype"), CASES)
+def test_codes_on_rounding_edges_are_the_same_in_any_batch(rows, tile_rows, dtype):
+    """Every odd sum of tenths lies on an edge of this converter, where the order of the sum decides."""
+    rng = np.random.default_rng(rows)
+    g, levels = rng.integers(-9, 10, (rows, 21)) * 0.1, rng.integers(-3, 4, (1, rows, 261))
+    conversion = analog.Conversion(5.0, -(2.0**20), 2.0**20)
+    codes, _ = converted(levels, [1.0], g, tile_rows, conversion, dtype=dtype)
+    for first, count in BATCHES:
+        part = levels[:, :, first : first + count]
+        same, _ = converted(part, [1.0], g, tile_rows, conversion, dtype=dtype)
+        np.testing.assert_array_equal(same, codes[:, first : first + count])
+    if rows <= tile_rows:
+        backwards, _ = converted(levels[:, ::-1], [1.0], g[::-1], tile_rows, conversion, dtype=dtype)
+        assert (backwards != codes).any(), "the case holds no edge"
+
+
+def test_a_column_gives_the_same_bits_with_and_without_later_neighbours():
+    rng = np.random.default_rng(5)
+    g, levels = rng.normal(size=(40, 19)), rng.normal(size=(1, 40, 50))
+    whole = linear(levels, g, 16)
+    for columns in (1, 8, 9, 18):
+        np.testing.assert_array_equal(linear(levels, g[:, :columns], 16), whole[:columns])
+
+
+def test_noise_of_linear_equals_its_twin():
+    """``sqrt(sum_k variance levels[1]) z`` with z named by position, sample and column, read 0."""
+    rng = np.random.default_rng(1)
+    g, variance, levels = rng.normal(size=(5, 10)), rng.random((5, 10)), rng.random((2, 5, 6))
+    first, per_sample, key = 11, 4, 99
+    noise = linear(levels, g, 3, variance, reads(first, per_sample, key)) - linear(levels[:1], g, 3)
+    for c, p in np.ndindex(10, 6):
+        sample, position = divmod(first + p, per_sample)
+        z = naive.four_normals((position, sample, c // 4, 0), key)[c % 4]
+        expected = math.sqrt(math.fsum(variance[:, c] * levels[1, :, p])) * z
+        assert abs(noise[c, p] - expected) < 1e-13
+
+
+def test_noise_of_converted_equals_its_twin():
+    """Each plane and row tile is a read of its own, with its own variance and its own normal."""
+    rng = np.random.default_rng(2)
+    g, variance, levels = rng.normal(size=(5, 10)), rng.random((5, 10)), rng.normal(size=(2, 5, 6))
+    first, per_sample, key, step = 11, 4, 99, 2.0**-40
+    names = reads(first, per_sample, key)
+    fine = analog.Conversion(1 / step, -(2.0**60), 2.0**60)
+    got, _ = converted(levels, [1.0, -4.0], g, 3, fine, variance, names)
+    for c, p in np.ndindex(10, 6):
+        sample, position = divmod(first + p, per_sample)
+        expected = 0.0
+        for f, shift in enumerate([1.0, -4.0]):
+            for tile in range(2):
+                rows = slice(3 * tile, 3 * tile + 3)
+                z = naive.four_normals((position, sample, c // 4, 2 * f + tile), key)[c % 4]
+                spread = math.sqrt(math.fsum(variance[rows, c] * levels[f, rows, p] ** 2))
+                expected += shift * (math.fsum(g[rows, c] * levels[f, rows, p]) + spread * z)
+        # four conversions to 2**-40, weighted by at most 4, and sums' rounding
+        assert abs(got[c, p] * step - expected) < 10 * step
+
+
+def test_the_inputs_are_left_as_they_were():
+    rng = np.random.default_rng(3)
+    g, variance, levels = rng.normal(size=(5, 3)), rng.random((5, 3)), rng.random((2, 5, 4))
+    packed, noise, before = analog.pack(g, 2, np.float64), analog.pack(variance, 2, np.float64), levels.copy()
+    copies = packed.copy(), noise.copy()
+    analog.linear(levels, packed, noise, reads(), np.empty((3, 4)))
+    analog.converted(levels, np.ones(2), packed, noise, WIDE, reads(), np.empty((3, 4)))
+    np.testing.assert_array_equal(levels, before)
+    np.testing.assert_array_equal(packed, copies[0])
+    np.testing.assert_array_equal(noise, copies[1])

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xbarsim_kernels.lowering import im2col, scatter_columns, scatter_rows, transpose
+
+
+def windows(x, geometry, padding):
+    """Every window, one element after the other: the obvious twin of im2col."""
+    samples, channels, *sizes = x.shape
+    kernel, stride, dilation, before, out = geometry
+    rows = [(c, *k) for c in range(channels) for k in np.ndindex(*kernel)]
+    places = [(n, *o) for n in range(samples) for o in np.ndindex(*out)]
+    columns = np.full((len(rows), len(places)), padding, x.dtype)
+    for i, (c, *k) in enumerate(rows):
+        for p, (n, *o) in enumerate(places):
+            at = [o[a] * stride[a] + k[a] * dilation[a] - before[a] for a in range(3)]
+            if all(0 <= at[a] < sizes[a] for a in range(3)):
+                columns[i, p] = x[(n, c, *at)]
+    return columns
+
+
+axis = st.tuples(
+    st.integers(1, 6),  # size
+    st.integers(1, 3),  # kernel
+    st.integers(1, 3),  # stride
+    st.integers(1, 2),  # dilation
+    st.integers(0, 2),  # padding before
+    st.integers(0, 2),  # padding after
+).filter(lambda a: a[0] + a[4] + a[5] >= (a[1] - 1) * a[3] + 1)
+
+
+@given(axes=st.tuples(axis, axis, axis), samples=st.integers(1, 3), channels=st.integers(1, 2), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_im2col_writes_every_window_wherever_a_chunk_starts(axes, samples, channels, data):
+    sizes, kernel, stride, dilation, before, after = (np.array(values) for values in zip(*axes, strict=True))
+    out = (sizes + before + after - (kernel - 1) * dilation - 1) // stride + 1
+    geometry = np.array([kernel, stride, dilation, before, out], np.int64)
+    x = np.arange(1, samples * channels * sizes.prod() + 1, dtype=np.float32).reshape(samples, channels, *sizes)
+    expected = windows(x, geometry, -7.0)
+    first = data.draw(st.integers(0, expected.shape[1] - 1))
+    count = data.draw(st.integers(1, expected.shape[1] - first))
+    columns = np.full((len(expected), count), np.nan, np.float32)
+    im2col(x, geometry, np.float32(-7.0), first, columns)
+    np.testing.assert_array_equal(columns, expected[:, first : first + count])
+
+
+def test_im2col_keeps_float64():
+    x = np.random.default_rng(0).standard_normal((2, 3, 1, 5, 5))
+    geometry = np.array([[1, 3, 3], [1, 1, 1], [1, 1, 1], [0, 1, 1], [1, 5, 5]], np.int64)
+    columns = np.empty((27, 50))
+    im2col(x, geometry, 0.0, 0, columns)
+    np.testing.assert_array_equal(columns, windows(x, geometry, 0.0))
+
+
+@pytest.mark.parametrize("first", [0, 3, 17])
+def test_scattered_columns_land_in_their_channels_with_bias(first):
+    places, count = 6, 13
+    columns = np.random.default_rng(1).standard_normal((3, count)).astype(np.float32)
+    bias = np.arange(7, dtype=np.float32)
+    out = np.zeros((6, 7, places), np.float32)
+    scatter_columns(columns, first, bias, 2, out)
+    expected = np.zeros_like(out)
+    for p in range(count):
+        expected[(first + p) // places, 2:5, (first + p) % places] = columns[:, p] + bias[2:5]
+    np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 40), (33, 65), (200, 3)])
+def test_transposition_by_squares(shape):
+    rows = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    columns = np.empty(shape[::-1], np.float32)
+    transpose(rows, columns)
+    np.testing.assert_array_equal(columns, rows.T)
+    bias = np.linspace(0, 1, shape[1], dtype=np.float32)
+    out = np.empty(shape, np.float32)
+    scatter_rows(columns, bias, out)
+    np.testing.assert_array_equal(out, rows + bias)

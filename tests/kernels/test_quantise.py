@@ -1,0 +1,67 @@
+"""Uniform quantisation: ``clip(floor(x / step + 1/2), low, high) + shift`` and an honest count."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xbarsim_kernels.quantise import quantise
+
+
+def run(x, per_value, low, high, shift=0.0, dtype=np.float64):
+    x = np.asarray(x)
+    out = np.full(x.shape, np.nan, dtype)
+    return out, quantise(x, float(per_value), float(low), float(high), float(shift), out)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(
+    st.lists(st.floats(-1e6, 1e6), max_size=20),
+    st.floats(1e-3, 1e3),
+    st.integers(-1000, 0),
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+)
+def test_equals_the_formula(values, per_value, low, high, shift):
+    levels = [math.floor(v * per_value + 0.5) for v in values]
+    kept = [max(low, min(high, level)) for level in levels]
+    out, clipped = run(np.array(values, np.float64), per_value, low, high, shift)
+    np.testing.assert_array_equal(out, [float(k + shift) for k in kept])
+    assert clipped == sum(k != level for k, level in zip(kept, levels, strict=True))
+
+
+def test_halves_go_up_and_the_ends_are_not_clipped():
+    out, clipped = run([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.4999], 1, -2, 3)
+    np.testing.assert_array_equal(out, [-2, -1, 0, 1, 2, 3, 3])
+    assert clipped == 0
+    out, clipped = run([-2.5000001, 3.5, 1e300, -np.inf], 1, -2, 3)
+    np.testing.assert_array_equal(out, [-2, 3, 3, -2])
+    assert clipped == 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bits", [1, 8, 16, 24])
+def test_every_level_is_reached_and_exact_in_either_precision(dtype, bits):
+    """Also in float32, which holds all integers up to 2**24; a float32 input is quantised as the number it is."""
+    top = 2**bits - 1
+    levels = np.unique(np.linspace(0, top, 5000).round())
+    x = (levels / top).astype(dtype)
+    out, clipped = run(x, top, 0, top, dtype=dtype)
+    assert clipped == 0
+    assert out.dtype == dtype
+    if dtype == np.float64 or bits < 24:
+        np.testing.assert_array_equal(out, levels)
+    twin, _ = run(x.astype(np.float64), top, 0, top)
+    np.testing.assert_array_equal(out, twin)
+
+
+def test_no_value_depends_on_its_neighbours():
+    x = np.random.default_rng(0).normal(size=1000)
+    whole, clipped = run(x, 37.5, -40, 40, 3)
+    parts = [run(x[i : i + 7], 37.5, -40, 40, 3) for i in range(0, 1000, 7)]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
+    assert sum(count for _, count in parts) == clipped
