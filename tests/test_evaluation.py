@@ -196,3 +196,14 @@ def test_interrupt_keeps_finished_chips(lenet: xs.Network) -> None:
     found = evaluate(lenet, data, xs.Chip.load("ideal"), seeds=range(5), workers=1, progress=interrupt)
     assert not found.complete
     assert [chip.seed for chip in found.chips] == [0, 1]
+
+
+def test_a_calibration_belongs_to_a_design(lenet: xs.Network) -> None:
+    """Faults and errors share ranges; converters and mappings do not."""
+    chip = xs.Chip.load("hfo2-1t1r")
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=5)
+    calibration = lenet.calibrate(chip, data.inputs)
+    lenet.program(chip.replace({"faults.p_stuck_on": 0.1, "device.c2c": None}), calibration=calibration)
+    for changes in ({"adc.bits": 6}, {"mapping.kind": "differential"}, {"device.levels": 8}, {"array.rows": 64}):
+        with pytest.raises(xs.DataError, match="another design"):
+            lenet.program(chip.replace(changes), calibration=calibration)

@@ -6,6 +6,8 @@ Python, from ``--set`` and from studies alike.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Mapping as Dictionary
 from pathlib import Path
@@ -127,6 +129,13 @@ class Chip(Spec):
     def needs_calibration(self) -> bool:
         """Whether ranges must be found from calibration data."""
         return not (self.dac.is_ideal and self.adc.is_ideal)
+
+    @property
+    def design(self) -> str:
+        """Digest of all that converter ranges depend on; faults, errors and seeds are not among it."""
+        parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc"})
+        parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states"})
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def replace(self, changes: Dictionary[str, Any]) -> Chip:
         """A chip with dotted fields set to new values; None restores a field's default.

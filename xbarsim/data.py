@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError
+from xbarsim.files import read_npz
 from xbarsim.network import Network
 from xbarsim.network.feeds import check_finite_input
 from xbarsim.network.network import shipped
-from xbarsim.network.npz import read_arrays
 
 __all__ = ["Dataset"]
 
@@ -78,7 +78,7 @@ class Dataset:
             if found is None:
                 raise DataError(f"{path}: no such file")
             file = found
-        arrays = read_arrays(file)
+        arrays = read_npz(file)
         where = f"{file}: "
         labels = arrays.pop("y", None) if "y" not in network.inputs else None
         if len(network.inputs) == 1 and set(arrays) == {"x"}:

@@ -231,13 +231,15 @@ class _Reference:
         inner: list[dict[str, npt.NDArray[Any]]] = []
         for start in range(0, monitored, min(batch, 16)):
             stop = min(start + min(batch, 16), monitored)
-            inner.append(network.run_digital(data.part(start, stop), capture=names))
+            inner.append(network.run_digital(data.part(start, stop), capture=names, first_sample=start))
         joined = {name: np.concatenate([np.atleast_1d(part[name]) for part in inner]) for name in inner[0]}
         classes = first[output].ndim == 2
         if data.labels is not None and not classes:
             shape = first[output].shape
             raise DataError(f"{data.path}: labels 'y' need class scores (samples, classes); {output!r} gives {shape}")
-        parts = [_classes(network.run_digital(feed)[output]) for _, feed in _batches(data, batch)] if classes else []
+        parts = []
+        for start, feed in _batches(data, batch) if classes else ():
+            parts.append(_classes(network.run_digital(feed, first_sample=start)[output]))
         predictions = np.concatenate(parts) if parts else np.empty(0, np.int32)
         accuracy = float(np.mean(predictions == data.labels)) if data.labels is not None else float("nan")
         return _Reference(output, predictions, accuracy, monitored, joined.pop(output), joined)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import zipfile
@@ -13,9 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.errors import DataError, OutputError
+from xbarsim.errors import DataError, OutputError, XbarsimError
 
-__all__ = ["check_output", "new_file", "read_npz"]
+__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_npz"]
+
+NPZ_BYTES = 4 << 30
+"""What an NPZ file may unpack to where nothing else is said."""
+
+_NPZ_MEMBERS = 10_000
+_HEADER_BYTES = 10_000
 
 
 def check_output(path: str | Path, *, force: bool = False) -> Path:
@@ -68,31 +75,64 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         raise OutputError(f"{path}: {error.strerror or error}") from None
 
 
-def read_npz(path: str | Path, limit: int) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of an NPZ file that declares at most ``limit`` bytes.
+def read_npz(
+    path: str | Path, limit: int = NPZ_BYTES, error: type[XbarsimError] = DataError
+) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of an NPZ file.
+
+    Sizes are checked before anything is unpacked: what the archive and each array's header declare must agree, and
+    must not exceed ``limit`` bytes together.
 
     Raises
     ------
-    DataError
-        The file is missing, no NPZ file, larger than the limit when unpacked, or holds Python objects.
+    error
+        The file is missing, empty, no NPZ file or damaged, too large, or holds Python objects.
     """
     path = Path(path)
     try:
+        if path.is_dir():
+            raise error(f"{path}: is a folder; give an .npz file")
+        if path.stat().st_size == 0:
+            raise error(f"{path}: the file is empty")
         with zipfile.ZipFile(path) as archive:
-            declared = sum(item.file_size for item in archive.infolist())
-            if declared > limit:
-                raise DataError(
-                    f"{path}: unpacks to {declared / 1e6:.0f} MB, more than the limit of {limit / 1e6:.0f} MB"
+            members = archive.infolist()
+            declared = sum(member.file_size for member in members)
+            if declared > limit or len(members) > _NPZ_MEMBERS:
+                raise error(
+                    f"{path}: unpacks to {len(members)} arrays of {declared / 1e6:,.0f} MB; the limit is "
+                    f"{_NPZ_MEMBERS} arrays of {limit / 1e6:,.0f} MB"
                 )
-        with np.load(path, allow_pickle=False) as archive_of_arrays:
-            arrays = {name: archive_of_arrays[name] for name in archive_of_arrays.files}
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise ValueError("an entry is no array")
-        return arrays
-    except DataError:
+            for member in members:
+                _check_member(archive, member, path, error)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except XbarsimError:
         raise
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # a damaged file raises any of a dozen kinds in zipfile and in NumPy's header parser
-        reason = "Python objects are refused" if "allow_pickle" in str(error) else error
-        raise DataError(f"{path}: not a valid NPZ file of plain arrays ({reason})") from None
+    except OSError as failure:
+        raise error(f"{path}: {failure.strerror or failure}") from None
+    except Exception as failure:  # a damaged file raises any of a dozen kinds in zipfile and in NumPy's header parser
+        reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
+        raise error(f"{path}: not an NPZ file, or damaged: {reason}") from None
+
+
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, error: type[XbarsimError]) -> None:
+    """Compare the size that an array's header declares with the archive's."""
+    name = member.filename
+    if not name.endswith(".npy"):
+        raise error(f"{path}: member {name!r} is no NumPy array; an NPZ file holds .npy members only")
+    formats = np.lib.format
+    with archive.open(member) as file:
+        try:
+            version = formats.read_magic(file)
+            reader = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+            shape, _, dtype = reader(file, max_header_size=_HEADER_BYTES)
+        except ValueError as failure:
+            raise error(f"{path}: array {name[:-4]!r} is malformed: {str(failure).splitlines()[0]}") from None
+        if dtype.hasobject:
+            raise error(f"{path}: array {name[:-4]!r} holds Python objects; only plain numbers are read")
+        size = math.prod(shape) * dtype.itemsize
+        if file.tell() + size != member.file_size:
+            raise error(
+                f"{path}: array {name[:-4]!r} declares {size:,} bytes in its header, but the archive holds "
+                f"{member.file_size - file.tell():,}"
+            )

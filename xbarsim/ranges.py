@@ -19,7 +19,7 @@ from xbarsim.converters import CalibratedRange, Dac
 from xbarsim.errors import DataError
 from xbarsim.programming import Cells, nominal
 from xbarsim_kernels import analog
-from xbarsim_kernels.quantise import quantise
+from xbarsim_kernels.quantise import digits, quantise
 
 __all__ = ["Inputs", "Ranges", "array_current", "columns"]
 
@@ -88,16 +88,12 @@ class Inputs:
     def planes(self, levels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`."""
         slices = self.dac.input_slices
-        parts = [np.maximum(levels, 0), np.maximum(-levels, 0)] if self.in_phases else [levels]
         if slices == 1:
+            parts = [np.maximum(levels, 0), np.maximum(-levels, 0)] if self.in_phases else [levels]
             return np.ascontiguousarray(np.stack(parts))
-        base = self.dac.digit_max + 1
-        planes = np.empty((len(parts) * slices, *levels.shape), levels.dtype)
-        for number, part in enumerate(parts):
-            rest = np.abs(part)
-            for position in range(slices):
-                rest, digit = np.divmod(rest, base)
-                planes[number * slices + position] = np.copysign(digit, part)
+        planes = np.empty((2 * slices if self.in_phases else slices, *levels.shape), levels.dtype)
+        base = float(self.dac.digit_max + 1)
+        digits(np.ascontiguousarray(levels).reshape(-1), base, self.in_phases, planes.reshape(len(planes), -1))
         return planes
 
     @property

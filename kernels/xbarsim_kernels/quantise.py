@@ -1,4 +1,4 @@
-"""Uniform quantisation of inputs in one pass."""
+"""Uniform quantisation of inputs, and their digits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["quantise"]
+__all__ = ["digits", "quantise"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -22,3 +22,28 @@ def quantise(x: Floats, per_value: float, low: float, high: float, shift: float,
         clipped += kept != level
         out[i] = kept + shift
     return clipped
+
+
+@kernel
+def digits(levels: Floats, base: float, two_phase: bool, out: Floats) -> None:
+    """Digits of integer levels in a base that is a power of two, least significant first.
+
+    ``levels`` (n,), ``out`` (planes, n): the digits carry the levels' sign, or with ``two_phase`` the first half of the
+    planes holds the digits of positive levels and the second half those of negative ones.
+    """
+    slices = out.shape[0] // 2 if two_phase else out.shape[0]
+    inverse = 1.0 / base
+    for plane in range(out.shape[0]):
+        negative = plane >= slices
+        position = plane - slices if negative else plane
+        low = inverse**position
+        high = low * inverse
+        for i in range(levels.size):
+            level = levels[i]
+            size = np.float64(abs(level))
+            # multiplying by powers of two is exact
+            digit = np.floor(size * low) - base * np.floor(size * high)
+            if two_phase:
+                out[plane, i] = digit if (level < 0.0) == negative else 0.0
+            else:
+                out[plane, i] = -digit if level < 0.0 else digit

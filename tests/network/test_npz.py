@@ -8,7 +8,7 @@ import pytest
 from onnx_models import assert_matches_onnxruntime, normal
 
 import xbarsim as xs
-from xbarsim.network.npz import read_arrays
+from xbarsim.files import read_npz
 
 
 def saved(path, manifest=None, **arrays):
@@ -242,17 +242,17 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     file = archive(tmp_path / "bomb.npz", a_npy=content, b_npy=content)
     assert file.stat().st_size < 40_000
     with pytest.raises(xs.DataError, match=r"unpacks to 2 arrays of 17 MB; the limit is 10000 arrays of 10 MB"):
-        read_arrays(file, limit=10_000_000)
-    assert set(read_arrays(file)) == {"a", "b"}
+        read_npz(file, limit=10_000_000)
+    assert set(read_npz(file)) == {"a", "b"}
 
 
 def test_a_header_that_lies_is_refused_before_memory_is_taken(tmp_path):
     file = archive(tmp_path / "lie.npz", a_npy=header((1 << 50,)) + bytes(100))
     with pytest.raises(xs.DataError, match="array 'a' declares 9,007,199,254,740,992 bytes in its header"):
-        read_arrays(file)
+        read_npz(file)
     file = archive(tmp_path / "short.npz", a_npy=header((4,)) + bytes(100))
     with pytest.raises(xs.DataError, match="array 'a' declares 32 bytes in its header, but the archive holds 100"):
-        read_arrays(file)
+        read_npz(file)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_containers_that_are_refused(tmp_path, content, message):
     else:
         file.write_bytes(file.read_bytes()[content] if isinstance(content, slice) else content)
     with pytest.raises(xs.DataError, match=message):
-        read_arrays(file)
+        read_npz(file)
 
 
 def test_damaged_members_are_refused(tmp_path):
@@ -282,11 +282,11 @@ def test_damaged_members_are_refused(tmp_path):
     with pytest.raises(xs.ModelError, match="not an NPZ file, or damaged"):
         xs.load(file)
     with pytest.raises(xs.DataError, match=r"member 'a\.txt' is no NumPy array"):
-        read_arrays(archive(tmp_path / "text.npz", **{"a.txt": "hello"}))
+        read_npz(archive(tmp_path / "text.npz", **{"a.txt": "hello"}))
     with pytest.raises(xs.DataError, match="array 'a' is malformed"):
-        read_arrays(archive(tmp_path / "text.npz", **{"a_npy": "hello, this is no array"}))
+        read_npz(archive(tmp_path / "text.npz", **{"a_npy": "hello, this is no array"}))
     with pytest.raises(xs.DataError, match="is a folder"):
-        read_arrays(tmp_path)
+        read_npz(tmp_path)
 
 
 def test_matrices_as_they_are(tmp_path):

@@ -38,11 +38,14 @@ class Calibration:
     ----------
     digest
         Of the model they belong to.
+    design
+        Digest of the chip's design, `Chip.design`.
     ranges
         For each layer, those of its macros.
     """
 
     digest: str
+    design: str
     ranges: Mapping[str, tuple[Ranges, ...]]
 
 
@@ -100,4 +103,4 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibra
             Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks)  # type: ignore[misc]
             for weights, chunks in zip(layer.weights, parts, strict=True)
         )
-    return Calibration(network.digest, ranges)
+    return Calibration(network.digest, chip.design, ranges)

@@ -168,6 +168,8 @@ class Network:
         if isinstance(x, Calibration):
             if x.digest != self.digest:
                 raise DataError(f"calibration belongs to another model than {self.path}")
+            if x.design != chip.design:
+                raise DataError(f"calibration belongs to another design than chip {chip.name!r}; calibrate anew")
             return x
         return calibrate(self, chip, self.check_feeds(x, "calibration: "))
 
