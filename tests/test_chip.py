@@ -342,8 +342,13 @@ TOP = "adc, array, dac, description, device, faults, mapping, name, sources"
         ),
         (
             {"mapping.kind": "offset", "device.levels": 2},
-            "mapping.reference = 'column' needs a middle level: device.levels ** mapping.weight_slices (or the "
-            "device.states) must be 3 or more; or set mapping.reference = 'digital'",
+            "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
+            "device.states have none; or set mapping.reference = 'digital'",
+        ),
+        (
+            {"mapping.kind": "offset", "device.states": [1e-6, 3e-5, 1e-4]},
+            "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
+            "device.states have none; or set mapping.reference = 'digital'",
         ),
         (
             {"mapping.kind": "offset", "adc.subtract": "before"},

@@ -346,6 +346,20 @@ def test_causes_draw_from_streams_of_their_own():
     np.testing.assert_array_equal(rows.kind[~hit], plain.kind[~hit])
 
 
+def test_every_cause_asks_for_a_stream_of_its_own():
+    asked = []
+
+    def uniforms(purpose, count):
+        asked.append(purpose)
+        return streams(0)(purpose, count)
+
+    lines = LineFaults(p_stuck_on=0.1)
+    Faults(p_stuck_on=0.1, rows=lines, columns=lines, clusters=Clusters(rate=0.1), g_stuck_on=(1e-4, 2e-4)).draw(
+        (20, 20), uniforms, LRS, HRS
+    )
+    assert len(asked) == len(set(asked)) == 5
+
+
 # -- stuck conductances ------------------------------------------------------------------------------------------------
 
 

@@ -83,10 +83,10 @@ class Chip(Spec):
             raise ValueError("adc.subtract = 'before' needs a pair; mapping.kind = 'offset' subtracts after conversion")
         if adc.bits == 1 and adc.signed is None and self.subtracts_before:
             raise ValueError("adc.bits = 1 leaves no bit for the magnitude of a pair's difference; use 2 or more")
-        if self.reference_columns and device.values(mapping.weight_slices) == 2:
+        if self.reference_columns and device.middle(mapping.weight_slices) is None:
             raise ValueError(
-                "mapping.reference = 'column' needs a middle level: device.levels ** mapping.weight_slices (or the "
-                "device.states) must be 3 or more; or set mapping.reference = 'digital'"
+                "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
+                "device.states have none; or set mapping.reference = 'digital'"
             )
         if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"
@@ -113,7 +113,7 @@ class Chip(Spec):
     @property
     def middle(self) -> float:
         """Cell value that stands for zero in the offset mapping."""
-        return self.device.middle(self.mapping.weight_slices)
+        return self.device.middle(self.mapping.weight_slices) or 0.5
 
     @property
     def gain(self) -> float:

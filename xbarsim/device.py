@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -224,22 +223,20 @@ class Device(Spec):
             number, digits[..., position] = np.divmod(number, self.levels)
         return np.asarray(self.g_hrs + digits / (self.levels - 1) * self.g_range)
 
-    def values(self, slices: int = 1) -> float:
-        """How many values the cells of a weight can hold; infinite for cells without levels."""
-        if self.states is not None:
-            return len(self.states)
-        return float(self.levels) ** slices if self.levels is not None else math.inf
+    def middle(self, slices: int = 1) -> float | None:
+        """Cell value that stands for zero around mid-range: of those that cells can hold, the lowest from 1/2 up.
 
-    def middle(self, slices: int = 1) -> float:
-        """Cell value that stands for zero around mid-range: the lowest one from 1/2 up that is not LRS, or else 1/2."""
-        value = 0.5
+        None if that is LRS; 1/2 for cells without levels.
+        """
         if self.states is not None:
             values = (np.asarray(self.states) - self.g_hrs) / self.g_range
             value = float(values[values >= 0.5][0])
         elif self.levels is not None:
             top = self.levels**slices - 1
             value = (top + 1) // 2 / top
-        return value if value < 1.0 else 0.5
+        else:
+            value = 0.5
+        return value if value < 1.0 else None
 
     def program(self, target: Array, z_d2d: Array | None, z_c2c: Array | None) -> Array:
         """Conductances [S] reached when ``target`` [S] is written; ``z_*`` are standard normals of its shape."""
