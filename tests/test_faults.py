@@ -383,6 +383,20 @@ def test_stuck_conductances_in_a_range_are_uniform():
     assert np.isnan(found.g[found.kind == 0]).all()
 
 
+def test_a_macro_draws_values_kinds_and_lines_independently():
+    """Were any two causes to share a stream, small uniforms would mean stuck-on, low in the range and a stuck line."""
+    causes = {"faults.p_stuck_on": 0.2, "faults.g_stuck_on": [1e-4, 3e-4]}
+    macro = Macro(np.zeros((64, 128)), IDEAL.replace(causes))
+    g = np.concatenate([found.g[found.kind == 1] for found in macro.faults.arrays.values()])
+    assert stats.kstest(g, "uniform", (1e-4, 2e-4)).pvalue > 1e-3
+    lines = {"faults.rows.p_stuck_on": 0.1, "faults.columns.p_stuck_on": 0.1}
+    macro = Macro(np.zeros((640, 1280)), IDEAL.replace(lines))
+    rows = np.concatenate([found.kind.all(axis=1) for found in macro.faults.arrays.values()])
+    columns = np.concatenate([found.kind.all(axis=0) for found in macro.faults.arrays.values()])
+    assert len(rows) == len(columns) == 12_800
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 4.5 / math.sqrt(12_800)
+
+
 STRESS = {
     "device.c2c": {"kind": "normal", "sigma": 2e-5},
     "device.d2d": {"kind": "lognormal", "sigma": 0.3},
@@ -580,6 +594,17 @@ FAULTY = {
     "array.rows": 16,
     "array.cols": 24,
 }
+
+
+def test_the_arrays_of_a_map_are_named_by_tile_and_polarity():
+    """``row tile.column tile.array``: array 0 holds the plus cells of separate pairs, array 1 the minus cells."""
+    kinds = {name: np.zeros((4, 3), np.int8) for name in ("0.0.0", "0.0.1", "1.0.0", "1.0.1")}
+    kinds["0.0.1"][2, 1] = kinds["1.0.0"][1, 2] = 1
+    arrays = {f"fc/{name}": CellFaults(kind, np.where(kind, 5e-4, np.nan), 0, 0) for name, kind in kinds.items()}
+    chip = IDEAL.replace({"array.pairs": "separate", "array.rows": 4})
+    macro = Macro(np.zeros((3, 8)), chip, layer="fc", faults=FaultMap(arrays))
+    assert np.argwhere(macro.conductance("minus") == 5e-4).tolist() == [[2, 1]]
+    assert np.argwhere(macro.conductance("plus") == 5e-4).tolist() == [[5, 2]]
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])

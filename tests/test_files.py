@@ -79,9 +79,12 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
     with pytest.raises(OutputError) as caught, new_file(path):
         pass
     assert str(caught.value) == f"{path}: exists; choose another name or pass --force"
-    with new_file(path, force=True) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
+    with path.open() as reader:
+        with new_file(path, force=True) as temporary:
+            temporary.write_text("new")
+        assert path.read_text() == "new"
+        # who has the old file open keeps it whole: a name changes hands, nothing is overwritten
+        assert reader.read() == "old"
 
 
 def test_places_where_no_file_can_be_written(tmp_path):
@@ -137,7 +140,9 @@ def test_the_limit_counts_unpacked_bytes(tmp_path):
     """A small file that unpacks to a large array is refused before it is unpacked."""
     np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(1 << 21))
     assert (tmp_path / "bomb.npz").stat().st_size < 100_000
-    assert refused(tmp_path / "bomb.npz", 10 << 20) == "unpacks to 1 arrays of 17 MB; the limit is 10000 arrays of 10 MB"
+    assert (
+        refused(tmp_path / "bomb.npz", 10 << 20) == "unpacks to 1 arrays of 17 MB; the limit is 10000 arrays of 10 MB"
+    )
     assert read_npz(tmp_path / "bomb.npz", 17 << 20)["a"].size == 1 << 21
 
 

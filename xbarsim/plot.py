@@ -30,7 +30,7 @@ def accuracies(runs: Mapping[str, Evaluation], title: str = "") -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 1.2 + 0.45 * len(runs)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.2 + 0.45 * len(runs)), layout="constrained")
     axes = figure.add_subplot()
     for row, evaluation in enumerate(runs.values()):
         values = 100.0 * evaluation.accuracy
@@ -42,15 +42,15 @@ def accuracies(runs: Mapping[str, Evaluation], title: str = "") -> Figure:
         axes.errorbar(values.mean(), row, xerr=error, fmt="D", color=colour, capsize=4, markersize=6)
         axes.annotate(f"{values.mean():.1f} %", (values.mean(), row), (0, 9), textcoords="offset points", ha="center")
     digital = 100.0 * next(iter(runs.values())).digital_accuracy
-    axes.axvline(digital, color="0.4", linewidth=1.0, linestyle="--", label=f"digital network, {digital:.1f} %")
+    axes.axvline(digital, color="0.4", linewidth=1.0, linestyle="--")
     axes.set_yticks(range(len(runs)), list(runs))
     axes.set_ylim(len(runs) - 0.5, -0.7)
-    axes.set_xlabel("accuracy [%]: one dot a chip, mean and standard deviation")
+    axes.margins(x=0.09)  # room for the numbers beside the outermost values
+    axes.set_xlabel("accuracy [%]: a dot a chip, mean and standard deviation")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
-    axes.legend(loc="lower left", frameon=False, fontsize="small")
-    if title:
-        axes.set_title(title, fontsize="medium")
+    dashed = f"dashed: digital network, {digital:.1f} %"
+    axes.set_title(f"{title}; {dashed}" if title else dashed, fontsize="medium", loc="right")
     return figure
 
 
