@@ -486,6 +486,46 @@ def test_any_changes_give_a_chip_that_comes_back_or_one_line(changes):
         assert Chip.from_toml(chip.to_toml()) == chip
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "another", "description": "x", "sources": ["y"]},
+        {"faults.p_stuck_on": 0.1, "faults.rows.p_stuck_off": 0.1},
+        {"device.d2d": {"kind": "normal", "sigma": 1e-6}, "device.clip_to_range": True},
+        {"device.drift.exponent": 0.1, "device.drift.time": 9.0},
+        {"device.read_noise": {"kind": "normal", "sigma": 1e-6}},
+    ],
+)
+def test_a_design_leaves_out_what_differs_from_chip_to_chip(changes):
+    """Ranges that were measured for a design serve all chips of it."""
+    chip = IDEAL.replace({"adc.bits": 8, **changes})
+    assert chip.design == IDEAL.replace({"adc.bits": 8}).design
+    weights, x = np.array([[1.0, -0.3], [0.2, 0.5]]), np.array([[1.0, -2.0], [0.5, 3.0]])
+    expected = Macro(weights, IDEAL.replace({"adc.bits": 8}), calibration=x).ranges
+    assert Macro(weights, chip, calibration=x).ranges == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device.g_lrs": 2e-4},
+        {"device.g_hrs": 2e-6},
+        {"device.levels": 4},
+        {"device.states": [1e-6, 1e-5, 1e-4]},
+        {"mapping.kind": "two-column"},
+        {"mapping.scale": "channel"},
+        {"mapping.clip": {"kind": "rms", "multiple": 2.0}},
+        {"array.rows": 64},
+        {"dac.v_read": 0.1},
+        {"dac.percentile": 99.0},
+        {"adc.range.percentile": 99.0},
+        {"adc.subtract": "after"},
+    ],
+)
+def test_a_design_names_all_that_ranges_depend_on(changes):
+    assert IDEAL.replace(changes).design != IDEAL.design
+
+
 # -- files -------------------------------------------------------------------------------------------------------------
 
 

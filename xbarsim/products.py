@@ -132,7 +132,8 @@ class Adc:
             needed = bits_for(largest, signed)
             if adc.bits is not None and adc.bits < needed:
                 raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
-            exact = 2 ** (np.finfo(dtype).nmant + 1)
+            # beyond this, adding the half of rounding is not exact
+            exact = 2 ** np.finfo(dtype).nmant
             if largest > exact:
                 raise ChipError(
                     f"adc.range.kind = 'lossless': sums of layer {layer!r} reach {largest}, and {np.dtype(dtype)} "

@@ -1,15 +1,16 @@
-"""Uniform quantisation: ``clip(floor(x / step + 1/2), low, high) + shift`` and an honest count."""
+"""Uniform quantisation: ``clip(floor(x / step + 1/2), low, high) + shift`` and an honest count; digits of levels."""
 
 from __future__ import annotations
 
 import math
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels.quantise import quantise
+from xbarsim_kernels.quantise import digits, quantise
 
 
 def run(x, per_value, low, high, shift=0.0, dtype=np.float64):
@@ -65,3 +66,21 @@ def test_no_value_depends_on_its_neighbours():
     parts = [run(x[i : i + 7], 37.5, -40, 40, 3) for i in range(0, 1000, 7)]
     np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), whole)
     assert sum(count for _, count in parts) == clipped
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("bits", "slices"), [(2, 2), (8, 8), (8, 2), (12, 3), (24, 24), (24, 2), (24, 1)])
+def test_digits_equal_their_twin(dtype, bits, slices):
+    """Also of levels that just fit into float32; a digit has the sign of its level, or its phase has."""
+    top, base = 2**bits - 1, 2 ** (bits // slices)
+    random = np.random.default_rng(bits).integers(0, top, 200, endpoint=True)
+    sizes = np.unique(np.concatenate([[0, 1, base - 1, min(base, top), top // 2, top], random]))
+    levels = np.concatenate([-sizes[::-1], sizes]).astype(dtype)
+    expected = np.array([naive.digits(int(abs(level)), base, slices) for level in levels]).T
+    signed = np.full((slices, levels.size), np.nan, dtype)
+    digits(levels, float(base), False, signed)
+    np.testing.assert_array_equal(signed, expected * np.sign(levels))
+    phases = np.full((2 * slices, levels.size), np.nan, dtype)
+    digits(levels, float(base), True, phases)
+    np.testing.assert_array_equal(phases[:slices], expected * (levels > 0))
+    np.testing.assert_array_equal(phases[slices:], expected * (levels < 0))
