@@ -342,13 +342,17 @@ TOP = "adc, array, dac, description, device, faults, mapping, name, sources"
         ),
         (
             {"mapping.kind": "offset", "device.levels": 2},
-            "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
-            "device.states have none; or set mapping.reference = 'digital'",
+            "mapping.kind = 'offset' needs a level from mid-range up and below device.g_lrs to stand for zero; "
+            "two levels have none",
         ),
         (
             {"mapping.kind": "offset", "device.states": [1e-6, 3e-5, 1e-4]},
-            "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
-            "device.states have none; or set mapping.reference = 'digital'",
+            "mapping.kind = 'offset' needs a level from mid-range up and below device.g_lrs to stand for zero; "
+            "device.states has none",
+        ),
+        (
+            {"device.drift": {"exponent": -1000.0, "time": 1e10}},
+            "device.drift changes conductances by 10000 orders of magnitude; at most 30 are valid",
         ),
         (
             {"mapping.kind": "offset", "adc.subtract": "before"},

@@ -83,10 +83,12 @@ class Chip(Spec):
             raise ValueError("adc.subtract = 'before' needs a pair; mapping.kind = 'offset' subtracts after conversion")
         if adc.bits == 1 and adc.signed is None and self.subtracts_before:
             raise ValueError("adc.bits = 1 leaves no bit for the magnitude of a pair's difference; use 2 or more")
-        if self.reference_columns and device.middle(mapping.weight_slices) is None:
+        # two levels and exact digital logic make binary weights, +1 and -1, which need no zero
+        needs_zero = isinstance(mapping, OffsetColumn) and (device.states is not None or mapping.reference == "column")
+        if needs_zero and device.middle(mapping.weight_slices) is None:
             raise ValueError(
-                "mapping.reference = 'column' needs a level from mid-range up below device.g_lrs, and device.levels or "
-                "device.states have none; or set mapping.reference = 'digital'"
+                "mapping.kind = 'offset' needs a level from mid-range up and below device.g_lrs to stand for zero; "
+                f"{'device.states has' if device.states else 'two levels have'} none"
             )
         if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"

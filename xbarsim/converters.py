@@ -29,7 +29,8 @@ class Dac(Spec):
     percentile: Percentile = 100.0
     """Percentile of the calibration inputs' magnitudes that is full scale; larger inputs saturate."""
     v_read: Volt = 0.2
-    """Voltage of a full-scale input (of a full-scale digit, with input slices) [V]."""
+    """Voltage of a full-scale input (of a full-scale digit, with input slices) [V]. Cells are linear: it scales the
+    currents that are reported, and no result."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -143,7 +144,10 @@ ReadNoise = Annotated[NormalError | ProportionalError | PolynomialError, Field(d
 
 
 class Drift(Spec):
-    """Power-law drift, ``g(t) = g (t/t0)**-exponent``; exactly off at ``time = t0``."""
+    """Power-law drift, ``g(t) = g (t/t0)**-exponent``; exactly off at ``time = t0``.
+
+    Exponents are drawn once for each cell and write.
+    """
 
     exponent: Real = 0.0
     """Mean drift exponent; positive exponents lower the conductance."""
@@ -153,6 +157,15 @@ class Drift(Spec):
     """Time since programming [s]."""
     t0: Seconds = 1.0
     """Time after programming at which the programmed conductance was defined [s]."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        decades = (abs(self.exponent) + 8.0 * self.sigma) * abs(math.log10(self.time) - math.log10(self.t0))
+        if decades > 30.0:
+            raise ValueError(
+                f"device.drift changes conductances by {decades:.0f} orders of magnitude; at most 30 are valid"
+            )
+        return self
 
 
 class Device(Spec):

@@ -204,7 +204,11 @@ class Macro:
     # -- products ------------------------------------------------------------------------------------------------------
 
     def __matmul__(self, x: npt.ArrayLike) -> npt.NDArray[Any]:
-        """``weights @ x`` as the chip computes it, for x of shape (n_in,) or (n_in, batch)."""
+        """``weights @ x`` as the chip computes it, for x of shape (n_in,) or (n_in, batch).
+
+        The batch's vectors are numbers 0, 1, ... of a data set, so that the same product has the same read noise each
+        time. For other noise, repeat columns, or number them yourself with `multiply`.
+        """
         values = _check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
         levels = self.quantise(values.reshape(self.n_in, -1))
         return self.multiply(levels).reshape((self.n_out, *values.shape[1:]))

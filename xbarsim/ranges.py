@@ -137,7 +137,7 @@ class Ranges:
         Parameters
         ----------
         weights : (n_out, n_in) array
-        chunks : called once or twice, gives calibration inputs as (n_in, vectors) arrays
+        chunks : called several times, each time gives the same calibration inputs as (n_in, vectors) arrays
 
         Raises
         ------
