@@ -318,10 +318,9 @@ TOP = "adc, array, dac, description, device, faults, mapping, name, sources"
         ),
         (
             {"device.c2c.sigma": 0.1},
-            "device.c2c.kind = None is not valid; choose one of "
-            "'normal', 'proportional', 'polynomial', 'lognormal', 'table'",
+            "device.c2c.kind is missing; choose one of 'normal', 'proportional', 'polynomial', 'lognormal', 'table'",
         ),
-        ({"device": 5}, "device = 5 is not valid: input should be a valid dictionary or instance of Device"),
+        ({"device": 5}, "device = 5 is not valid: it is a section; set its fields, such as device.g_lrs"),
         ({"device.g_lrs.x": 5}, "device.g_lrs.x: device.g_lrs is the value 0.0001, not a section with fields"),
         ({"device.c2c": {"kind": "normal"}}, "device.c2c.sigma is missing"),
         # rules across fields

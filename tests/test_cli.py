@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,16 @@ def files(tmp_path: Path) -> Path:
         ("lenet5", "good.npz", ["--batch", "0"], ["--batch"]),
         ("lenet5", "good.npz", ["--chips", "many"], ["--chips", "many"]),
         ("lenet5", "good.npz", ["--chips", "2", "--save-faults", "f.h5"], ["--save-faults", "--chips 1"]),
+        ("lenet5", "good.npz", ["--save-faults", "f.h5"], ["--save-faults", "no faults"]),
+        ("lenet5", "good.npz", ["--save-faults", "f.txt"], ["f.txt", ".npz or .h5"]),
+        ("lenet5", "good.npz", ["--out", ""], ["folder"]),
+        ("lenet5", "good.npz", ["--out", "a" * 300], ["too long"]),
+        ("lenet5", "good.npz", ["--out", "good.npz", "--force"], ["good.npz", "input"]),
+        ("lenet5", "good.npz", ["--out", "/dev/zero", "--force"], ["/dev/zero", "regular file"]),
+        ("lenet5", "good.npz", ["--set", "adc.range=array"], ["adc.range", "section", "adc.range.kind"]),
+        ("lenet5", "good.npz", ["--set", "device.d2d.sigma=0.1"], ["device.d2d.kind", "missing", "lognormal"]),
+        ("lenet5", "good.npz", ["--calibration", "missing.npz", "--chip", "ideal"], ["missing.npz"]),
+        ("lenet5", "good.npz", ["--set", "faults.clusters.radius=1e9"], ["faults.clusters.radius", "100"]),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(
@@ -257,3 +268,49 @@ def test_module_entry_point(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "mine.onnx" in done.stdout
     assert done.stderr == "", "no progress bar where nobody looks"
+
+
+def test_two_outputs_are_two_files(xbarsim: Any, files: Path) -> None:
+    more = ["--set", "faults.p_stuck_on=0.1", "--out", "s.h5", "--save-faults", "s.h5", "--force"]
+    assert_one_line_error(xbarsim("run", "lenet5", "--data", "good.npz", *more), "s.h5", "another output")
+
+
+def test_a_link_is_followed(xbarsim: Any, files: Path) -> None:
+    (files / "link.h5").symlink_to(files / "real.h5")
+    assert xbarsim("run", "lenet5", "--data", "good.npz", "--out", "link.h5").code == 0
+    assert (files / "link.h5").is_symlink()
+    assert (files / "real.h5").read_bytes().startswith(b"\x89HDF")
+
+
+def test_results_hold_the_fault_map_that_they_depend_on(xbarsim: Any, files: Path) -> None:
+    np.savez(files / "map.npz", map=np.eye(128, dtype=np.int8))
+    done = xbarsim("run", "lenet5", "--data", "good.npz", "--set", "faults.map=map.npz", "--out", "r.h5")
+    assert done.code == 0, done.err
+    with h5py.File(files / "r.h5") as file:
+        assert file["fault_map"][:].tobytes() == (files / "map.npz").read_bytes()
+        assert file["fault_map"].attrs["file"] == "map.npz"
+
+
+def test_numbers_may_be_written_as_in_python(xbarsim: Any) -> None:
+    assert "p_stuck_on = 0.1" in xbarsim("chips", "ideal", "--set", "faults.p_stuck_on=.1").out
+
+
+def test_termination_keeps_finished_chips(tmp_path: Path) -> None:
+    """What a batch queue sends when time is up."""
+    command = [sys.executable, "-u", "-m", "xbarsim", "run", "lenet5", "--data", DATA, "--chips", "2000"]
+    with subprocess.Popen(
+        [*command, "--workers", "1", "--out", "r.h5"],
+        cwd=tmp_path,
+        env=subprocess_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(12)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "error: interrupted"
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert not file.attrs["complete"]
+        assert 0 < file["accuracy"].size < 2000

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 import xbarsim as xs
@@ -176,7 +177,7 @@ def test_missing_calibration_is_an_error(lenet: xs.Network) -> None:
         evaluate(lenet, data, xs.Chip.load("hfo2-1t1r"))
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]])
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5, 1.7]])
 def test_seeds_are_checked(lenet: xs.Network, seeds: list[int]) -> None:
     data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=2)
     with pytest.raises(xs.DataError, match="seeds"):
@@ -207,3 +208,38 @@ def test_a_calibration_belongs_to_a_design(lenet: xs.Network) -> None:
     for changes in ({"adc.bits": 6}, {"mapping.kind": "differential"}, {"device.levels": 8}, {"array.rows": 64}):
         with pytest.raises(xs.DataError, match="another design"):
             lenet.program(chip.replace(changes), calibration=calibration)
+
+
+def test_arguments_of_other_types_are_named(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=2)
+    chip = xs.Chip.load("ideal")
+    assert len(evaluate(lenet, data, chip, seeds=np.arange(2)).chips) == 2
+    for arguments in ({"batch": 2.5}, {"workers": -1}, {"monitor": 0}):
+        with pytest.raises(xs.DataError, match=next(iter(arguments))):
+            evaluate(lenet, data, chip, **arguments)
+    with pytest.raises(xs.ChipError, match=r"Chip\.load"):
+        evaluate(lenet, data, "ideal")
+
+
+def test_nan_is_no_class(tmp_path: Path) -> None:
+    """Scores that are NaN are an error of the digital network, and a miss of the chip; never class 0."""
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"]), onnx.helper.make_node("Log", ["y"], ["z"])]
+    sides = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xz"]
+    weights = onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    graph = onnx.helper.make_graph(nodes, "log", sides[:1], sides[1:], [weights])
+    onnx.save(
+        onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]),
+        tmp_path / "m.onnx",
+    )
+    network = xs.load(tmp_path / "m.onnx")
+    x = np.full((20, 4), 0.1, np.float32)
+    np.savez(tmp_path / "good.npz", x=x, y=np.zeros(20, int))
+    chip = xs.Chip.load("ideal").replace({"device.read_noise.kind": "normal", "device.read_noise.sigma": 5e-5})
+    found = evaluate(network, xs.Dataset.load(tmp_path / "good.npz", network), chip).chips[0]
+    missed = int((found.predictions == -1).sum())
+    assert missed > 5
+    assert found.accuracy <= 1 - missed / 20
+    x[3] = -1.0
+    np.savez(tmp_path / "bad.npz", x=x, y=np.zeros(20, int))
+    with pytest.raises(xs.DataError, match="NaN for sample 3"):
+        evaluate(network, xs.Dataset.load(tmp_path / "bad.npz", network), chip)

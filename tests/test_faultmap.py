@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 from scipy import stats
+from test_faults import STRESS, mapped
 
 from xbarsim import Chip, DataError, FaultMap, Macro, OutputError
 from xbarsim.faultmap import CellFaults, FaultCount
 
-LRS, HRS = 1e-4, 1e-6from test_faults import STRESS, mapped
-
 IDEAL = Chip.load("ideal")
+LRS, HRS = 1e-4, 1e-6
 
 
 def same_arrays(one, other):

@@ -59,7 +59,7 @@ def test_an_error_of_the_system_names_the_file_that_was_asked_for(tmp_path):
 
     with pytest.raises(OutputError) as caught:
         write()
-    assert str(caught.value) == f"{tmp_path / 'a.txt'}: No space left on device"
+    assert str(caught.value) == f"{tmp_path / 'a.txt'}: cannot be written: No space left on device"
     assert names(tmp_path) == []
 
 

@@ -820,3 +820,27 @@ def test_single_precision_differs_by_rounding_only(dtype):
         # 200 roundings of half a unit of the sum of magnitudes, which is 200 full scales at most
         size = np.abs(weights).max() * np.abs(x).sum(axis=0)
         assert (np.abs(y - weights @ x) < 200 * np.finfo(dtype).eps * size).all()
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.ones((1, 3)),
+        np.ones((61, 3)),
+        np.ones(60),
+        np.ones((60, 3), np.float32),
+        np.ones((3, 60)).T,
+        [[1.0] * 3] * 60,
+    ],
+    ids=["one row", "a row more", "1-D", "float32", "not contiguous", "a list"],
+)
+def test_levels_that_do_not_fit_are_refused(levels):
+    """The kernel trusts its input; rows it does not have would be read from elsewhere."""
+    with pytest.raises(DataError, match=r"^levels must be a contiguous float64 array of shape \(60, vectors\)$"):
+        Macro(np.ones((4, 60)), IDEAL).multiply(levels)
+
+
+def test_a_table_in_other_units_is_refused():
+    table = {"kind": "table", "state": [5.0, 50.0], "mean": [6.0, 51.0], "sigma": [0.1, 0.1]}
+    with pytest.raises(ChipError, match="tables are in siemens"):
+        IDEAL.replace({"device.c2c": table})

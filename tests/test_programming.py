@@ -275,14 +275,14 @@ def test_a_seed_names_a_chip():
         )
 
 
-@pytest.mark.parametrize("seed", [0, -1, 2**40, np.int64(7), np.uint8(7)])
-def test_any_integer_is_a_seed(seed):
+@pytest.mark.parametrize("seed", [0, 2**40, np.int64(7), np.uint8(7)])
+def test_any_integer_from_zero_on_is_a_seed(seed):
     one, other = Macro(WEIGHTS, chip(STORM), seed=seed), Macro(WEIGHTS, chip(STORM), seed=int(seed))
     np.testing.assert_array_equal(all_cells(one, "effective"), all_cells(other, "effective"))
 
 
 @pytest.mark.parametrize("name", ["seed", "write"])
-@pytest.mark.parametrize("value", [1.5, "1"])
+@pytest.mark.parametrize("value", [1.5, "1", -1])
 def test_seeds_and_writes_that_are_no_integers_are_refused(name, value):
     """A fraction cut off in silence would make two different requests the same chip."""
     with pytest.raises(DataError, match=name):

@@ -175,7 +175,7 @@ def test_any_changes_give_a_tree_or_one_line(changes):
         ),
         (
             {"v": 1.0, "leaf": {"shape": {"radius": 1.0}}},
-            "leaf.shape.kind = None is not valid; choose one of 'round', 'square'",
+            "leaf.shape.kind is missing; choose one of 'round', 'square'",
         ),
         (
             {"v": 1.0, "leaf": {"n": 0}},
@@ -183,7 +183,7 @@ def test_any_changes_give_a_tree_or_one_line(changes):
         ),
         ({"v": 1.0, "leaf": {"n": "1"}}, "leaf.n = '1' is not valid: input should be a valid integer"),
         ({"v": 1.0, "leaf": {"n": 1.5}}, "leaf.n = 1.5 is not valid: input should be a valid integer"),
-        ({"v": 1.0, "leaf": 3}, "leaf = 3 is not valid: input should be a valid dictionary or instance of Leaf"),
+        ({"v": 1.0, "leaf": 3}, "leaf = 3 is not valid: it is a section; set its fields, such as leaf.shape"),
     ],
 )
 def test_errors_name_the_field_the_value_and_what_is_valid(data, text):

@@ -13,6 +13,7 @@ from collections.abc import Mapping as Dictionary
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
@@ -147,7 +148,12 @@ class Chip(Spec):
         ChipError
             A name or value is invalid.
         """
-        return self._build(override(Chip, self._tree(), changes), "")
+        plain = {}
+        for name, value in changes.items():
+            if not isinstance(name, str):
+                raise ChipError(f"names of fields are text such as 'adc.bits', not {name!r}")
+            plain[name] = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        return self._build(override(Chip, self._tree(), plain), "")
 
     @staticmethod
     def _build(data: dict[str, Any], origin: str, folder: Path | None = None) -> Chip:
@@ -178,7 +184,7 @@ class Chip(Spec):
         try:
             if path.stat().st_size > _CHIP_BYTES:
                 raise ChipError(f"{path}: larger than {_CHIP_BYTES >> 20} MB, not a chip file")
-            return Chip.from_toml(path.read_text(), origin=str(path), folder=path.parent)
+            return Chip.from_toml(path.read_text("utf-8-sig"), origin=str(path), folder=path.parent)
         except OSError as error:
             raise ChipError(f"{path}: {error.strerror or error}") from None
         except UnicodeDecodeError:
@@ -189,7 +195,7 @@ class Chip(Spec):
         """A chip from TOML text; relative file names in it start at ``folder``."""
         try:
             data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ChipError(f"{origin or 'chip'}: not TOML: {error}") from None
         return Chip._build(data, origin, folder)
 

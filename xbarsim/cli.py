@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ def main() -> None:
     """Entry point: errors that a user can act on are one line and exit code 2."""
     from xbarsim.errors import XbarsimError
 
+    signal.signal(signal.SIGTERM, _terminate)  # what batch queues send: finished chips are kept, as after Ctrl-C
     try:
         commands.main(standalone_mode=False)
     except XbarsimError as error:
@@ -37,6 +39,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:
+        _fail(f"cannot write: {error.strerror or error}", 2)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int) -> None:
@@ -90,7 +98,11 @@ def _assignment(text: str) -> tuple[str, Any]:
         return name, None
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
+        pass
+    try:
+        return name, float(value)  # .1 and 1. are no TOML
+    except ValueError:
         return name, value
 
 
@@ -150,7 +162,9 @@ def _demo_outputs(folder: Path) -> tuple[Path, Path]:
             raise OutputError(f"{figures}: exists and is not an earlier demo's; choose another folder with --out")
     elif picture.exists():
         raise OutputError(f"{picture}: exists and is not an earlier demo's; choose another folder with --out")
-    return check_output(figures, force=True), check_output(picture, force=True)
+    for path in (figures, picture):
+        check_output(path, force=True)
+    return figures, picture
 
 
 @commands.command()
@@ -214,20 +228,24 @@ def run(
     from xbarsim.data import Dataset
     from xbarsim.errors import OutputError
     from xbarsim.evaluation import evaluate
-    from xbarsim.files import check_output
+    from xbarsim.faultmap import FaultMap
     from xbarsim.network import load
 
     chip = _chip(chip_name, changes)
-    if save_faults and chips != 1:
-        raise OutputError(f"--save-faults {save_faults}: a file holds one chip's faults; use --chips 1, not {chips}")
-    for path in filter(None, (out, save_faults)):
-        check_output(path, force=force)
+    if save_faults is not None:
+        FaultMap.check_path(save_faults)
+        if chips != 1:
+            raise OutputError(f"--save-faults {save_faults} is for one chip; use --chips 1, not {chips}")
+        if not chip.faults.any:
+            raise OutputError(f"--save-faults {save_faults}: the chip has no faults; set faults.p_stuck_on, ...")
+    inputs = [model, data_path, calibration_path, chip_name, chip.faults.map]
+    _check_outputs([path for path in (out, save_faults) if path is not None], inputs, force)
     network = load(model)
     data = Dataset.load(data_path, network, limit=limit)
-    calibration, source = None, "none"
+    given = Dataset.load(calibration_path, network) if calibration_path else data
+    calibration, source = None, "none: the converters are ideal"
     if chip.needs_calibration:
-        given = Dataset.load(calibration_path, network) if calibration_path else data
-        count = min(given.n_samples, given.n_samples if calibration_path else _CALIBRATION_SAMPLES)
+        count = given.n_samples if calibration_path else min(given.n_samples, _CALIBRATION_SAMPLES)
         calibration = given.part(0, count)
         source = f"first {count} samples of {given.path} (sha256 {given.digest})"
     with _progress(chips * data.n_samples, f"{Path(model).name} on {chip.name}", quiet=as_json) as advance:
@@ -243,7 +261,11 @@ def run(
             dtype=precision,
             progress=advance,
         )
-    if out and found.chips:
+    if as_json:
+        click.echo(json.dumps(results.summarise(found), indent=2))
+    elif found.chips:
+        _print_run(found, chip, str(network.path), str(data.path), source)
+    if out is not None and found.chips:
         provenance = {
             "model": str(network.path),
             "model_sha256": network.digest,
@@ -252,14 +274,10 @@ def run(
             "calibration": source,
         }
         results.write_runs(out, {"": found}, provenance, force=force)
-    if save_faults and found.chips:
+        click.echo(f"written: {out}", err=as_json)
+    if save_faults is not None and found.chips:
         found.chips[0].faults.save(save_faults, force=force)
-    if as_json:
-        click.echo(json.dumps(results.summarise(found), indent=2))
-    elif found.chips:
-        _print_run(found, chip, str(network.path), str(data.path))
-        if out:
-            click.echo(f"written: {out}")
+        click.echo(f"written: {save_faults}", err=as_json)
     if not found.complete:
         raise KeyboardInterrupt
 
@@ -299,12 +317,26 @@ def chips(name: str | None, changes: tuple[str, ...], schema: bool, as_json: boo
         _console().print(table)
 
 
-def _print_run(found: Evaluation, chip: Chip, model: str, data: str) -> None:
+def _check_outputs(outputs: list[str], inputs: list[str | None], force: bool) -> None:
+    """Refuse outputs that cannot be written, are inputs, or are one file."""
+    from xbarsim.errors import OutputError
+    from xbarsim.files import check_output
+
+    taken = {Path(path).resolve() for path in inputs if path is not None and Path(path).exists()}
+    for path in outputs:
+        target = check_output(path, force=force)
+        if target in taken:
+            raise OutputError(f"{path}: is an input of this run or another output; give another name")
+        taken.add(target)
+
+
+def _print_run(found: Evaluation, chip: Chip, model: str, data: str, calibration: str) -> None:
     from xbarsim.results import summarise
 
     console, figures = _console(), summarise(found)
     console.print(f"model  {model}\ndata   {data}, {found.n_samples} samples", highlight=False)
     console.print(f"chip   {chip.name}, {chip.mapping.kind} mapping, {len(found.chips)} simulated", highlight=False)
+    console.print(f"ranges {calibration.split(' (')[0]}", highlight=False)
     if figures["digital_accuracy"] is not None:
         mean, spread, worst, best = _accuracy_cells(found)
         text = f"accuracy  {mean} %" + (f" +- {spread} ({worst} to {best})" if spread else "")
@@ -352,7 +384,7 @@ def _console() -> Console:
     from rich.console import Console
 
     # without a terminal: a fixed width, so that tables in files and pipes do not depend on the environment
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 120)
 
 
 def _table(title: str) -> Any:
@@ -365,7 +397,7 @@ def _table(title: str) -> Any:
 @contextmanager
 def _progress(total: int, text: str, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """A progress bar on stderr, or nothing where nobody looks."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -92,7 +92,7 @@ class LognormalError(Spec):
     """Lognormal error: the target is the median, ``g exp(sigma z)``."""
 
     kind: Literal["lognormal"] = "lognormal"
-    sigma: NonNegative
+    sigma: Annotated[float, Field(strict=True, ge=0.0, le=10.0)]
     """Standard deviation of the natural logarithm of the conductance."""
 
     def deviation(self, g: Array, z: Array) -> Array:
@@ -206,6 +206,17 @@ class Device(Spec):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_tables(self) -> Self:
+        for name in ("d2d", "c2c"):
+            model = getattr(self, name)
+            if isinstance(model, TableError) and (model.state[0] > self.g_lrs or model.state[-1] < self.g_hrs):
+                raise ValueError(
+                    f"device.{name}.state runs from {model.state[0]:g} to {model.state[-1]:g} S, outside of the cells' "
+                    f"{self.g_hrs:g} to {self.g_lrs:g} S; tables are in siemens"
+                )
+        return self
+
     @property
     def g_range(self) -> float:
         """Difference of the two states [S]."""
@@ -293,9 +304,9 @@ def _read_table(path: Path) -> dict[str, list[float]]:
             return {name: arrays[name].astype(np.float64, casting="same_kind").ravel().tolist() for name in columns}
         if path.stat().st_size > _TABLE_BYTES:
             raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns state, mean, sigma")
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
-        if any(None in row for row in rows):
-            raise ValueError("a row has more entries than the header")
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig")), skipinitialspace=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has more or fewer entries than the header")
         return {name: [float(row[name]) for row in rows] for name in columns}
     except DataError:
         raise

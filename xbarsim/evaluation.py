@@ -18,9 +18,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from xbarsim.chip import Chip
-from xbarsim.errors import DataError
+from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.macro import Activity
+from xbarsim.macro import Activity, check_number
 
 if TYPE_CHECKING:
     from xbarsim.data import Dataset
@@ -63,7 +63,7 @@ class ChipFigures:
 
     seed: int
     predictions: npt.NDArray[np.int32]
-    """Class of each sample; empty where the output is no vector of class scores."""
+    """Class of each sample, -1 where scores are NaN; empty where the output is no vector of class scores."""
     accuracy: float
     """Share of samples classified as labelled; NaN without labels."""
     agreement: float
@@ -153,13 +153,13 @@ def evaluate(
     DataError
         Labels do not fit the network's output, or a calibration is missing.
     """
-    if not seeds:
-        raise DataError("seeds is empty; give at least one")
-    seeds = [int(seed) for seed in seeds]
-    if min(seeds) < 0 or len(set(seeds)) != len(seeds):
-        raise DataError(f"seeds = {seeds} must be different numbers from 0 on")
-    if batch < 1:
-        raise DataError(f"batch = {batch} must be at least 1")
+    if not isinstance(chip, Chip):
+        raise ChipError(f"chip = {chip!r} is not a Chip; use Chip.load")
+    seeds = [check_number(seed, "seeds") for seed in np.atleast_1d(np.asarray(seeds, object))]
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise DataError(f"seeds = {seeds} must be different numbers, at least one")
+    batch, monitor = check_number(batch, "batch", 1), check_number(monitor, "monitor", 1)
+    workers = check_number(workers if workers is not None else os.cpu_count() or 1, "workers", 1)
     with threadpool_limits(limits=1):
         if chip.needs_calibration and calibration is None:
             raise DataError("the chip's converters need ranges: pass calibration inputs")
@@ -171,7 +171,7 @@ def evaluate(
             programmed = network.program(chip, seed=seed, write=write, calibration=ranges, faults=faults, dtype=dtype)
             return _figures(programmed, data, reference, seed, batch, progress or _quiet, stop)
 
-        finished, complete = _run_all(one, seeds, workers or os.cpu_count() or 1, stop)
+        finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
     return Evaluation(
         chip, data.n_samples, reference.monitored, np.dtype(dtype).name, write, reference.accuracy, chips, complete
@@ -241,6 +241,9 @@ class _Reference:
         for start, feed in _batches(data, batch) if classes else ():
             parts.append(_classes(network.run_digital(feed, first_sample=start)[output]))
         predictions = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        if (predictions < 0).any():
+            number = int(np.flatnonzero(predictions < 0)[0])
+            raise DataError(f"{data.path}: the digital network's output {output!r} is NaN for sample {number}")
         accuracy = float(np.mean(predictions == data.labels)) if data.labels is not None else float("nan")
         return _Reference(output, predictions, accuracy, monitored, joined.pop(output), joined)
 
@@ -270,7 +273,8 @@ def _figures(
             for one, other in zip(wanted[start : start + watched], result[name], strict=False):
                 exact = np.asarray(one, np.float64)
                 signal[name].append(float(np.sum(exact**2)))
-                error[name].append(float(np.sum((exact - other) ** 2)))
+                with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make the error NaN
+                    error[name].append(float(np.sum((exact - other) ** 2)))
         if reference.predictions.size:
             predictions.append(_classes(result[reference.output]))
         progress(len(next(iter(feed.values()))))
@@ -298,7 +302,9 @@ def _batches(data: Dataset, batch: int) -> Iterator[tuple[int, dict[str, npt.NDA
 
 
 def _classes(scores: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    return np.asarray(np.argmax(scores, axis=1), np.int32)
+    """The class of each sample; -1 where a score is NaN, which is no class."""
+    classes = np.where(np.isnan(scores).any(axis=1), -1, np.argmax(scores, axis=1))
+    return classes.astype(np.int32)
 
 
 def _decibel(signal: float, error: float) -> float:

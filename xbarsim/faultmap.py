@@ -135,9 +135,7 @@ class FaultMap:
         OutputError
             The suffix is another, the file exists and ``force`` is not set, or it cannot be written.
         """
-        path = Path(path)
-        if path.suffix not in (".npz", ".h5", ".hdf5"):
-            raise OutputError(f"{path}: a fault map is written as .npz or .h5, not {path.suffix or 'without suffix'!r}")
+        path = self.check_path(path)
         data: dict[str, Any] = {}
         for name, faults in self.arrays.items():
             key = quote(name, safe="")  # layers' names may hold slashes, which mean groups in HDF5
@@ -154,6 +152,20 @@ class FaultMap:
                 with h5py.File(temporary, "w") as file:
                     for name, array in data.items():
                         file.create_dataset(name, data=array, compression="gzip")
+
+    @staticmethod
+    def check_path(path: str | Path) -> Path:
+        """The path, if its suffix is one that maps are written with.
+
+        Raises
+        ------
+        OutputError
+            The suffix is another.
+        """
+        path = Path(path)
+        if path.suffix not in (".npz", ".h5", ".hdf5"):
+            raise OutputError(f"{path}: a fault map is written as .npz or .h5, not {path.suffix or 'without suffix'!r}")
+        return path
 
     @staticmethod
     def load(path: str | Path) -> FaultMap:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
 from xbarsim.faultmap import STUCK_OFF, STUCK_ON, CellFaults
-from xbarsim.spec import NonNegative, Probability, Siemens, Spec
+from xbarsim.spec import Probability, Siemens, Spec
 
 __all__ = ["MIXES", "Clusters", "Faults", "LineFaults"]
 
@@ -55,7 +55,7 @@ class Clusters(Spec):
 
     rate: Annotated[float, Field(strict=True, ge=0.0, lt=1.0)] = 0.0
     """Expected share of cells that lie in a failed neighbourhood."""
-    radius: NonNegative = 1.5
+    radius: Annotated[float, Field(strict=True, ge=0.0, le=100.0)] = 1.5
     """Radius of a neighbourhood in cells; 1.5 makes 3 x 3 cells."""
     share_on: Probability = 0.5
     """Probability that a neighbourhood is stuck-on, not stuck-off."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -26,24 +27,29 @@ _HEADER_BYTES = 10_000
 
 
 def check_output(path: str | Path, *, force: bool = False) -> Path:
-    """The path, if a file can be written there.
+    """The path, links followed, if a file can be written there.
 
     Raises
     ------
     OutputError
-        It exists and ``force`` is not set, it is a folder, or its folder is missing or not writable.
+        It exists and ``force`` is not set, it is a folder or a device, or its folder is missing or not writable.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give a file name")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists; choose another name or pass --force")
-    folder = path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{path}: the folder {folder} does not exist")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: the folder {folder} is not writable")
-    return path
+    try:
+        target = Path(path).resolve()
+        if target.is_dir():
+            raise OutputError(f"{path}: is a folder; give a file name")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{path}: is not a regular file; give another name")
+        if target.exists() and not force:
+            raise OutputError(f"{path}: exists; choose another name or pass --force")
+        folder = target.parent
+        if not folder.is_dir():
+            raise OutputError(f"{path}: the folder {folder} does not exist")
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of read-only and virtual file systems
+            pass
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}") from None
+    return target
 
 
 @contextmanager
@@ -55,9 +61,9 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     OutputError
         The file cannot be written there, or exists and ``force`` is not set.
     """
-    path = check_output(path, force=force)
+    target = check_output(path, force=force)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.", suffix=target.suffix)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -67,12 +73,15 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
             temporary.chmod(0o666 & ~mask)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
     except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from None
+        # libraries hide a full disk behind texts of their own
+        free = shutil.disk_usage(target.parent).free
+        reason = error.strerror or ("no space left on the device" if free < 1 << 20 else str(error).splitlines()[0])
+        raise OutputError(f"{path}: cannot be written: {reason}") from None
 
 
 def read_npz(

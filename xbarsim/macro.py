@@ -24,7 +24,7 @@ from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
 
-__all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
+__all__ = ["Activity", "Macro", "MacroReport", "Ranges", "check_number"]
 
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
@@ -111,8 +111,10 @@ class Macro:
         faults: FaultMap | None = None,
     ) -> None:
         matrix = _check_weights(weights)
+        if not isinstance(chip, Chip):
+            raise ChipError(f"chip = {chip!r} is not a Chip; use Chip.load")
         self.dtype = _check_dtype(dtype)
-        seed, write = _check_number(seed, "seed"), _check_number(write, "write")
+        seed, write = check_number(seed, "seed"), check_number(write, "write")
         self.chip = chip
         self.n_out, self.n_in = matrix.shape
         self.tiling = Tiling.of(chip, self.n_out, self.n_in)
@@ -231,7 +233,15 @@ class Macro:
         Returns
         -------
         (n_out, vectors) array in units of weight times input.
+
+        Raises
+        ------
+        DataError
+            Levels have another shape or type.
         """
+        plain = isinstance(levels, np.ndarray) and levels.ndim == 2 and levels.flags.c_contiguous
+        if not plain or levels.shape[0] != self.n_in or levels.dtype != self.dtype:
+            raise DataError(f"levels must be a contiguous {self.dtype} array of shape ({self.n_in}, vectors)")
         reads = analog.Reads(self._noise_key, first_vector, vectors_per_sample)
         if isinstance(self._product, LinearProduct):
             y = self._product.multiply(levels, reads)
@@ -291,11 +301,15 @@ def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def _check_number(value: int, name: str) -> int:
+def check_number(value: int, name: str, least: int = 0) -> int:
+    """The value, if it is an integer from ``least`` on; or else a DataError that names it."""
     try:
-        return operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise DataError(f"{name} = {value!r} must be an integer") from None
+    if number < least:
+        raise DataError(f"{name} = {number} must be {least} or more")
+    return number
 
 
 def _check_weights(weights: npt.ArrayLike) -> Array:

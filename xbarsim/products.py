@@ -69,8 +69,8 @@ class LinearProduct:
         gain = chip.gain * scale * inputs.x_lsb / chip.device.g_range
         significance = significances(chip.mapping.weight_slices, chip.device.levels)
         self.shares_noise = noisy and cells.reference.size > 0
-        self.reference_gain = gain.astype(dtype)[:, None]
         if self.shares_noise:
+            self.reference_gain = gain.astype(dtype)[:, None]
             own = weigh(cells.g[:, :, 0], significance) * gain
             matrix = np.concatenate([own, weigh(cells.reference, significance)], axis=1)
         else:

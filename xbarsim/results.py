@@ -6,6 +6,7 @@ versions and digests. It is written beside its place and renamed, so a file is w
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import sys
@@ -126,6 +127,8 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
     group.attrs["samples"] = evaluation.n_samples
     group.attrs["monitored_samples"] = evaluation.monitored
     group.attrs["digital_accuracy"] = evaluation.digital_accuracy
+    if evaluation.chip.faults.map is not None:
+        _keep_file(group, "fault_map", Path(evaluation.chip.faults.map))
     chips = evaluation.chips
     seeds = group.create_dataset("chip", data=np.array([figures.seed for figures in chips], np.int64))
     seeds.make_scale("chip")
@@ -148,6 +151,14 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
         for name, (unit, get) in _LAYER_FIGURES.items():
             table = np.array([[get(layer) for layer in figures.layers] for figures in chips])
             _dataset(group, f"layer_{name}", table, unit, [seeds, layer_names])
+
+
+def _keep_file(group: Any, name: str, path: Path) -> None:
+    """Keep a file that the chip refers to, byte by byte."""
+    content = path.read_bytes()
+    dataset = group.create_dataset(name, data=np.frombuffer(content, np.uint8), compression="gzip")
+    dataset.attrs["file"] = path.name
+    dataset.attrs["sha256"] = hashlib.sha256(content).hexdigest()
 
 
 def _text() -> Any:

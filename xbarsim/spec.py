@@ -130,7 +130,11 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
         expected = ", ".join(repr(k) for m in members if (k := _kind(m)))
         given = value.get("kind") if isinstance(value, Mapping) else value
-        text = f"{name}.kind = {given!r} is not valid; choose one of {expected}"
+        what = "is missing" if given is None else f"= {given!r} is not valid"
+        text = f"{name}.kind {what}; choose one of {expected}"
+    elif kind in ("model_type", "model_attributes_type"):
+        example = next((field for member in members for field in member.model_fields), "kind")
+        text = f"{name} = {value!r} is not valid: it is a section; set its fields, such as {name}.{example}"
     elif kind == "value_error":
         text = message.removeprefix("Value error, ")
         text = text if text.startswith(name) or name == "chip" else f"{name}: {text}"
