@@ -38,13 +38,18 @@ class LayerFigures:
     """What happened in one layer of one chip."""
 
     name: str
+    """Name of the layer's node."""
     tiles: int
+    """Arrays."""
     cells: int
+    """Cells, those of reference columns included."""
     signal_to_error_db: float
     """Power of the digital network's output over the power of the difference, over the monitored samples [dB];
     infinite where they are equal. The difference includes what earlier layers contribute."""
     activity: Activity
+    """What the converters did."""
     faults: FaultCount
+    """Stuck cells, asked and injected."""
 
     @property
     def adc_clip_rate(self) -> float:
@@ -62,6 +67,7 @@ class ChipFigures:
     """Result of one simulated chip."""
 
     seed: int
+    """Seed of the chip."""
     predictions: npt.NDArray[np.int32]
     """Class of each sample, -1 where scores are NaN; empty where the output is no vector of class scores."""
     accuracy: float
@@ -71,7 +77,7 @@ class ChipFigures:
     signal_to_error_db: float
     """Of the network's output over the monitored samples [dB]."""
     layers: tuple[LayerFigures, ...]
-    faults: FaultMap
+    """Figures of each crossbar layer, in running order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +85,19 @@ class Evaluation:
     """Results of all chips, in the order of their seeds."""
 
     chip: Chip
+    """The design."""
     n_samples: int
+    """Samples that each chip ran."""
     monitored: int
+    """Samples that were followed layer by layer."""
     dtype: str
+    """Precision of the products."""
     write: int
+    """Number of the write."""
     digital_accuracy: float
     """Accuracy of the digital network on the same samples; NaN without labels."""
     chips: tuple[ChipFigures, ...]
+    """Results of each chip."""
     complete: bool
     """False if the evaluation was interrupted: the chips are those that were finished."""
 
@@ -293,7 +305,7 @@ def _figures(
         for name, macros in network.layers.items()
     )
     total = _decibel(sum(signal[reference.output]), sum(error[reference.output]))
-    return ChipFigures(seed, classes, accuracy, agreement, total, layers, network.faults)
+    return ChipFigures(seed, classes, accuracy, agreement, total, layers)
 
 
 def _batches(data: Dataset, batch: int) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
