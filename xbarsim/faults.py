@@ -29,7 +29,7 @@ Uniforms = Callable[[str, int], Array]
 StuckValue = Siemens | tuple[Siemens, Siemens]
 
 MIXES = {"yuan2021": (0.0904, 0.0175), "chen2017": (0.0175, 0.0904)}
-"""Published shares of (stuck-on, stuck-off) cells: Yuan et al., ISQED 2021; Chen et al., DATE 2017."""
+"""Published shares of (stuck-on, stuck-off) cells: Yuan et al., ISQED 2021, and Chen et al., 2017."""
 
 
 class LineFaults(Spec):
