@@ -45,8 +45,10 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         folder = target.parent
         if not folder.is_dir():
             raise OutputError(f"{path}: the folder {folder} does not exist")
-        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of read-only and virtual file systems
-            pass
+        try:  # permissions do not tell of read-only and virtual file systems
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OutputError(f"{path}: the folder {folder} is not writable: {error.strerror or error}") from None
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
     return target

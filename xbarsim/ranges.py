@@ -64,15 +64,13 @@ class Inputs:
     @property
     def plane_max(self) -> float:
         """Largest digit: one input line's full-scale voltage, ``dac.v_read``."""
-        largest = float(self.dac.digit_max) if not self.dac.is_ideal else self.x_max
-        if self.dac.is_ideal:
-            return 2.0 * largest if self.shift else largest
-        return largest
+        # an ideal DAC's levels are the inputs, raised by `shift` where they are offset
+        return self.x_max + self.shift if self.dac.is_ideal else float(self.dac.digit_max)
 
     @property
     def volts_per_level(self) -> float:
         """Voltage of one level [V]."""
-        return self.dac.v_read / self.plane_max if self.plane_max > 0.0 else self.dac.v_read
+        return self.dac.v_read / self.plane_max
 
     def levels(self, x: npt.NDArray[np.floating], dtype: npt.DTypeLike = np.float64) -> tuple[npt.NDArray[Any], int]:
         """Levels of input values (any shape), and how many were clipped."""
@@ -89,8 +87,7 @@ class Inputs:
         """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`."""
         slices = self.dac.input_slices
         if slices == 1:
-            parts = [np.maximum(levels, 0), np.maximum(-levels, 0)] if self.in_phases else [levels]
-            return np.ascontiguousarray(np.stack(parts))
+            return np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)]) if self.in_phases else levels[None]
         planes = np.empty((2 * slices if self.in_phases else slices, *levels.shape), levels.dtype)
         base = float(self.dac.digit_max + 1)
         digits(np.ascontiguousarray(levels).reshape(-1), base, self.in_phases, planes.reshape(len(planes), -1))

@@ -11,16 +11,11 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["inline_kernel", "kernel"]
+__all__ = ["kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile a kernel: cached on disk, without the GIL, with NumPy's rules for division."""
+    """Compile a kernel, or a helper that LLVM inlines into it: cached, without the GIL, NumPy's rules for division."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-def inline_kernel(function: F) -> F:
-    """Compile a helper that LLVM inlines into the kernels that call it."""
-    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy", inline="never")(function))

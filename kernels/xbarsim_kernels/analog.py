@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim_kernels._jit import inline_kernel, kernel
+from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 from xbarsim_kernels.random import block_normals
 
@@ -56,7 +56,7 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
     return packed
 
 
-@inline_kernel
+@kernel
 def _gather(levels: Floats, first_row: int, rows: int, first_vector: int, squared: bool, panel: Floats) -> None:
     """Copy rows and up to _PANEL vectors into sub-panels (4, rows, VECTORS), zero beyond the last vector."""
     total = levels.shape[1]
@@ -72,7 +72,7 @@ def _gather(levels: Floats, first_row: int, rows: int, first_vector: int, square
                 panel[base + p] = 0
 
 
-@inline_kernel
+@kernel
 def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> None:
     for p in range(VECTORS):
         number = reads.first + start + p
@@ -80,7 +80,7 @@ def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> N
         position[p] = np.uint64(number % reads.vectors_per_sample)
 
 
-@inline_kernel
+@kernel
 def _convert(current: Floats, per_current: Scalar, low: Scalar, high: Scalar) -> int:
     """Codes of a whole block in place, and how many were clipped; lanes without a vector hold 0 and never are."""
     half = current.dtype.type(0.5)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim_kernels._jit import inline_kernel, kernel
+from xbarsim_kernels._jit import kernel
 
 __all__ = ["im2col", "scatter_columns", "scatter_rows", "transpose"]
 
@@ -21,7 +21,7 @@ _BLOCK = 32
 """Side of the squares that are transposed at once: two of them fit into a first-level cache."""
 
 
-@inline_kernel
+@kernel
 def _fill(target: Floats, start: int, stop: int, value: Any) -> None:
     # unsigned indices: Numba need not ask whether they are negative, so loops compile to vector moves
     first = np.uint64(start)
@@ -29,7 +29,7 @@ def _fill(target: Floats, start: int, stop: int, value: Any) -> None:
         target[first + q] = value
 
 
-@inline_kernel
+@kernel
 def _copy(target: Floats, start: int, source: Floats, origin: int, step: int, count: int) -> None:
     to, fro = np.uint64(start), np.uint64(origin)
     if step == 1:
@@ -41,7 +41,7 @@ def _copy(target: Floats, start: int, source: Floats, origin: int, step: int, co
             target[to + q] = source[fro + q * stride]
 
 
-@inline_kernel
+@kernel
 def _copy_planes(
     flat: Floats,
     shape: Any,
@@ -85,7 +85,7 @@ def _copy_planes(
             n += 1
 
 
-@inline_kernel
+@kernel
 def _copy_lines(
     flat: Floats,
     shape: Any,

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._bits import as_float, as_integer
-from xbarsim_kernels._jit import inline_kernel, kernel
+from xbarsim_kernels._jit import kernel
 
 __all__ = ["LANES", "block_normals", "normal", "philox", "uniform"]
 
@@ -35,7 +35,7 @@ _HALF_PI = 1.5707963267948966
 _TINY = 2.0**-32
 
 
-@inline_kernel
+@kernel
 def _log(x: float) -> float:
     """Natural logarithm of a positive normal double: ``x = m 2**e`` with m in [sqrt(1/2), sqrt(2)), atanh series."""
     bits = as_integer(x) - _SQRT_HALF_BITS
@@ -56,7 +56,7 @@ def _log(x: float) -> float:
     return exponent * _LN2_HIGH + (2.0 * s + (2.0 * s * z * series + exponent * _LN2_LOW))
 
 
-@inline_kernel
+@kernel
 def _cos_sin(turn: float) -> tuple[float, float]:
     """Cosine and sine of ``2 pi turn`` for turn in [0, 1): reduction to an octant, Taylor polynomials."""
     quarter = np.floor(4.0 * turn + 0.5)
@@ -88,7 +88,7 @@ def _cos_sin(turn: float) -> tuple[float, float]:
     return cosine, sine
 
 
-@inline_kernel
+@kernel
 def _philox_lanes(words: Words, key: np.uint64) -> None:
     """Philox4x32-10 on counters ``words`` (4, lanes), in place: the rounds outside, so that lanes are vectorised."""
     k0, k1 = key & _MASK, key >> _32
@@ -102,7 +102,7 @@ def _philox_lanes(words: Words, key: np.uint64) -> None:
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
 
 
-@inline_kernel
+@kernel
 def _box_muller_lanes(first: Words, second: Words, out_cosine: Floats, out_sine: Floats) -> None:
     """Two independent standard normals from each pair of 32-bit words."""
     for p in range(first.size):
@@ -113,7 +113,7 @@ def _box_muller_lanes(first: Words, second: Words, out_cosine: Floats, out_sine:
         out_sine[p] = radius * sine
 
 
-@inline_kernel
+@kernel
 def _count_up(words: Words, start: int) -> None:
     for p in range(words.shape[1]):
         words[0, p] = np.uint64(start + p)
