@@ -11,6 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 _KERNELS = Path(__file__).parent.parent / "kernels" / "xbarsim_kernels"
 
 
@@ -23,3 +25,12 @@ def _digest() -> str:
 
 
 os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"xbarsim-numba-{os.getuid()}" / _digest())
+
+
+@pytest.fixture
+def compiled() -> None:
+    """For tests of vector instructions, which exist only where Numba compiles."""
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        pytest.skip("NUMBA_DISABLE_JIT is set: vector instructions exist only in compiled code")

@@ -11,7 +11,10 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["kernel"]
+__all__ = ["COMPILED", "kernel"]
+
+COMPILED: bool = not cast("Any", numba.config).DISABLE_JIT
+"""Whether kernels are compiled: not with NUMBA_DISABLE_JIT=1, which leaves them Python and vector types undefined."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -122,7 +122,7 @@ def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: 
             for block in range(blocks):
                 g_start = (tile * blocks + block) * tile_rows * COLUMNS
                 for sub in range(subs):
-                    multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, sums[sub, block])
+                    multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, sums[sub, block], 0)
         for sub in range(subs):
             start = first + sub * VECTORS
             width = min(VECTORS, vectors - start)
@@ -138,7 +138,7 @@ def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: 
                 for block in range(blocks):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     for sub in range(subs):
-                        multiply_block(flat_variance, g_start, panel, sub * count * VECTORS, count, sums[sub, block])
+                        multiply_block(flat_variance, g_start, panel, sub * count * VECTORS, count, sums[sub, block], 0)
             for sub in range(subs):
                 start = first + sub * VECTORS
                 width = min(VECTORS, vectors - start)
@@ -198,10 +198,10 @@ def converted(
                         start = first + sub * VECTORS
                         width = min(VECTORS, vectors - start)
                         current[:] = 0
-                        multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, current)
+                        multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, current, 0)
                         if noisy:
                             spread[:] = 0
-                            multiply_block(flat_variance, g_start, squares, sub * count * VECTORS, count, spread)
+                            multiply_block(flat_variance, g_start, squares, sub * count * VECTORS, count, spread, 0)
                             _name_vectors(reads, start, position, sample)
                             read = plane * tiles + tile
                             block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)

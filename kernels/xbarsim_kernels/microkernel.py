@@ -34,11 +34,13 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     return builder.gep(data, [offset], inbounds=True)
 
 
-def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, rows: Any, out: Any) -> Any:
+def _multiply_block(
+    typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, rows: Any, out: Any, out_start: Any
+) -> Any:
     """``out[c, p] += sum_k g[g_start + k * COLUMNS + c] * x[x_start + k * VECTORS + p]`` as chains of FMAs.
 
-    ``g``, ``x`` and ``out`` are C-contiguous arrays of one type, float32 or float64; ``out`` holds COLUMNS * VECTORS
-    numbers and is the chains' start as well as their end.
+    ``g``, ``x`` and ``out`` are C-contiguous arrays of one type, float32 or float64; the COLUMNS * VECTORS numbers of
+    ``out`` from ``out_start`` on are the chains' start as well as their end.
     """
     if not (g.dtype == x.dtype == out.dtype):
         return None
@@ -52,7 +54,7 @@ def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: 
     align = 8 if double else 4
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        g_array, g_offset, x_array, x_offset, count, out_array = arguments
+        g_array, g_offset, x_array, x_offset, count, out_array, out_offset = arguments
         index = ir.IntType(64)
         name = f"llvm.fma.v{lanes}{'f64' if double else 'f32'}"
         fma = builder.module.globals.get(name) or ir.Function(
@@ -60,7 +62,7 @@ def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: 
         )
         g_data = _pointer(context, builder, signature.args[0], g_array, g_offset)
         x_data = _pointer(context, builder, signature.args[2], x_array, x_offset)
-        out_data = _pointer(context, builder, signature.args[5], out_array, ir.Constant(index, 0))
+        out_data = _pointer(context, builder, signature.args[5], out_array, out_offset)
         lane_zero = ir.Constant(ir.IntType(32), 0)
         splat_mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
         undefined = ir.Constant(vector, ir.Undefined)
@@ -117,7 +119,7 @@ def _multiply_block(typing_context: Any, g: Any, g_start: Any, x: Any, x_start: 
                 builder.store(results[c, r], target, align=align)
         return context.get_dummy_value()
 
-    return types.void(g, types.int64, x, types.int64, types.int64, out), codegen
+    return types.void(g, types.int64, x, types.int64, types.int64, out, types.int64), codegen
 
 
-multiply_block: Callable[[Floats, int, Floats, int, int, Floats], None] = cast("Any", intrinsic(_multiply_block))
+multiply_block: Callable[[Floats, int, Floats, int, int, Floats, int], None] = cast("Any", intrinsic(_multiply_block))

@@ -13,7 +13,7 @@ from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 
 @kernel
 def run(g, g_start, x, x_start, rows, out):
-    multiply_block(g, g_start, x, x_start, rows, out)
+    multiply_block(g, g_start, x, x_start, rows, out, 0)
 
 
 def chain(g, x, start, dtype):
