@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.simd import LANES, TILE, fnma, load, multiply_tile, reciprocal, splat, store, transpose
+from xbarsim_kernels.simd import LANES, TILE, fma, fnma, load, multiply_tile, reciprocal, splat, store, transpose
 
 __all__ = ["BOTTOM", "LEFT", "LEVEL_ROOM", "PORTS", "RIGHT", "SIDE", "TOP", "WORK_ROOM", "block_ports", "join"]
 
@@ -129,6 +129,30 @@ def _set_cross(
 
 
 @kernel
+def _merge_cells(
+    blocks: Floats, a_at: int, b_at: int, h: Floats, h_at: int, ports: Integers
+) -> None:  # fmt: skip
+    """Join two cells side by side, which share one port only: nothing to solve."""
+    size, outer, merged = 4, 3, 6
+    row_a, row_b = a_at + RIGHT * size, b_at + LEFT * size
+    a, b = load(blocks, (row_a + RIGHT) * LANES), load(blocks, (row_b + LEFT) * LANES)
+    through = reciprocal(fnma(a, b, splat(blocks, 1.0)))
+    for i in range(outer):
+        at_a, at_b = a_at + ports[0, i] * size, b_at + ports[2, i] * size
+        to_b = load(blocks, (row_b + ports[2, i]) * LANES)
+        back_a = load(blocks, (row_a + ports[0, i]) * LANES) * b * through
+        back_b, across = to_b * a * through, to_b * through
+        for j in range(outer):
+            from_a, from_b = load(blocks, (row_a + ports[0, j]) * LANES), load(blocks, (row_b + ports[2, j]) * LANES)
+            in_a, in_b = load(blocks, (at_a + ports[0, j]) * LANES), load(blocks, (at_b + ports[2, j]) * LANES)
+            store(h, (h_at + ports[1, i] * merged + ports[1, j]) * LANES, fma(back_a, from_a, in_a))
+            store(h, (h_at + ports[3, i] * merged + ports[3, j]) * LANES, fma(back_b, from_b, in_b))
+            value = across * from_a
+            store(h, (h_at + ports[3, i] * merged + ports[1, j]) * LANES, value)
+            store(h, (h_at + ports[1, j] * merged + ports[3, i]) * LANES, value)
+
+
+@kernel
 def _merge(
     blocks: Floats, a_at: int, b_at: int, h: Floats, h_at: int, r: int, c: int, horizontal: bool,
     ports: Integers, work: Floats, tile: Floats,
@@ -166,22 +190,31 @@ def _merge(
 
 
 @kernel
-def _cell(g: float, rs: float, rt: float, h: Floats, at: int, lane: int) -> None:
-    """One cell with the segment to its left (rs) and the one below it (rt), in one lane of the block at ``at``."""
-    inside = g / (1.0 + g * (rs + rt))
-    u = (1.0, -rs, rt, 1.0)
-    for i in range(4):
-        for j in range(4):
-            value = inside * u[i] * u[j]
-            if i + j == 1:
-                value += 1.0
-            elif i + j == 5:
-                value -= 1.0
-            elif i == 1 and j == 1:
-                value -= rs
-            elif i == 2 and j == 2:
-                value -= rt
-            h[(at + i * 4 + j) * LANES + lane] = value
+def _cells(g: Floats, rs: Floats, rt: Floats, col: int, row: int, h: Floats, at: int) -> None:
+    """One cell of each of eight blocks; ``g``, ``rs``, ``rt`` hold the lanes of its column, of its column, of its row.
+
+    With u = (1, -rs, rt, 1) and g' = g / (1 + g (rs + rt)): the matrix g' u u.T, and what the segments add to it.
+    """
+    one, zero = splat(h, 1.0), splat(h, 0.0)
+    left, below, inside = load(rs, col * LANES), load(rt, row * LANES), load(g, col * LANES)
+    inside = inside * reciprocal(fma(inside, left + below, one))
+    # products of g' with u's second and third element, and with both
+    second, third = zero - inside * left, inside * below
+    mixed = second * below
+    for place in (at, at + 3 * LANES, at + 12 * LANES, at + 15 * LANES):
+        store(h, place, inside)
+    for place in (at + LANES, at + 4 * LANES):
+        store(h, place, one + second)
+    for place in (at + 2 * LANES, at + 8 * LANES):
+        store(h, place, third)
+    store(h, at + 5 * LANES, zero - fma(second, left, left))
+    for place in (at + 6 * LANES, at + 9 * LANES):
+        store(h, place, mixed)
+    for place in (at + 7 * LANES, at + 13 * LANES):
+        store(h, place, second)
+    store(h, at + 10 * LANES, fma(third, below, zero - below))
+    for place in (at + 11 * LANES, at + 14 * LANES):
+        store(h, place, third - one)
 
 
 @kernel
@@ -197,13 +230,24 @@ def block_ports(
     across = g.shape[1] // SIDE
     tile = work[_ROWS_ROOM * LANES :]
     ports, sizes = np.empty((4, PORTS), np.int64), np.empty((1, 4), np.int64)
-    for lane in range(LANES):
-        number = min(first + lane, first + count - 1)
-        row, col = number // across * SIDE, number % across * SIDE
-        for i in range(SIDE):
-            for j in range(SIDE):
-                cell = np.float64(g[row + i, col + j])
-                _cell(cell, rs[col + j], rt[row + i], spare, (i * SIDE + j) * 16, lane)
+    # until the first merge, `out` is free: lanes of a row of cells, of segments left and below, and a square to turn
+    flat, lanes, left, below, square = g.reshape(-1), out, out[64:], out[128:], out[192:]
+    for kind in range(2):
+        for lane in range(LANES):
+            number = min(first + lane, first + count - 1)
+            if kind == 0:
+                store(square, lane * LANES, load(rs, number % across * SIDE))
+            else:
+                store(square, lane * LANES, load(rt, number // across * SIDE))
+        transpose(square, 0, LANES, left if kind == 0 else below, 0, LANES)
+    for i in range(SIDE):
+        for lane in range(LANES):
+            number = min(first + lane, first + count - 1)
+            start = (number // across * SIDE + i) * g.shape[1] + number % across * SIDE
+            store(square, lane * LANES, load(flat, start))
+        transpose(square, 0, LANES, lanes, 0, LANES)
+        for j in range(SIDE):
+            _cells(lanes, left, below, j, i, spare, (i * SIDE + j) * 16 * LANES)
     r = c = 1
     source, target = spare, out
     while c < SIDE or r < SIDE:
@@ -219,7 +263,11 @@ def block_ports(
                 a = i * cols + 2 * j if horizontal else 2 * i * cols + j
                 b = a + 1 if horizontal else a + cols
                 at = (i * (cols // 2) + j if horizontal else i * cols + j) * merged * merged
-                _merge(source, a * size * size, b * size * size, target, at, r, c, horizontal, ports, work, tile)
+                a, b = a * size * size, b * size * size
+                if r == 1 and c == 1:
+                    _merge_cells(source, a, b, target, at, ports)
+                else:
+                    _merge(source, a, b, target, at, r, c, horizontal, ports, work, tile)
         if horizontal:
             c *= 2
         else:

@@ -7,6 +7,7 @@ no right-hand sides.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,40 @@ from xbarsim_kernels import reference
 from xbarsim_kernels._jit import COMPILED, kernel
 from xbarsim_kernels.blocks import BOTTOM, LEFT, LEVEL_ROOM, PORTS, RIGHT, SIDE, TOP, WORK_ROOM, block_ports, join
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
-from xbarsim_kernels.panels import TILE_ROOM, clear, multiply, pack_panels, pack_strips, panel_count, product, solve
-from xbarsim_kernels.simd import LANES, load, splat, store, transpose
+from xbarsim_kernels.panels import (
+    SCRATCH_ROOM,
+    TILE_ROOM,
+    clear,
+    multiply,
+    pack_panels,
+    pack_strips,
+    panel_count,
+    product,
+    solve,
+)
+from xbarsim_kernels.simd import LANES, aligned, load, splat, store, transpose
 
 __all__ = ["transfer_matrix"]
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
+
+_KEPT_BYTES = 16 << 20
+_rooms = threading.local()
+
+
+def _room(number: int, size: int, dtype: npt.DTypeLike) -> Floats:
+    """Memory for one of the two levels that are alive at a time.
+
+    A thread keeps it, up to a size: new memory from the system costs more time than the merge of a small array.
+    """
+    name = f"{np.dtype(dtype).name}-{number}"
+    room: Floats | None = getattr(_rooms, name, None)
+    if room is None or room.size < size:
+        room = aligned(size, np.empty(0, dtype))
+        if room.nbytes <= _KEPT_BYTES:
+            setattr(_rooms, name, room)
+    return room[:size]
 
 
 def transfer_matrix(
@@ -49,17 +77,17 @@ def transfer_matrix(
         through = reference.transfer_matrix(exact, r_wordline, r_bitline, r_driver, r_sense, both_driven, both_sensed)
         return through.astype(g.dtype)
     rows, cols = g.shape
+    ends = reference.second_ends(g.shape, r_wordline, r_bitline, r_driver, r_sense, both_driven, both_sensed)
     # cells that carry nothing fill up to whole blocks, above and to the right, where lines end anyway
     above, beside = -rows % SIDE, -cols % SIDE
     padded = np.zeros((rows + above, cols + beside), g.dtype)
     padded[above:, :cols] = g
-    rs, rt = np.zeros(cols + beside), np.zeros(rows + above)
+    rs, rt = np.zeros(cols + beside, g.dtype), np.zeros(rows + above, g.dtype)
     rs[1:cols], rs[0] = r_wordline, r_driver
     rt[above:], rt[-1] = r_bitline, r_sense
-    level = _Level.of_cells(padded, rs, rt, both_driven, both_sensed)
-    open_ends = both_driven or both_sensed
+    level = _Level.of_cells(padded, rs, rt, *ends)
     tall, wide = SIDE, SIDE
-    while level.starts.size > (1 if open_ends else 2):
+    while level.starts.size > (1 if any(ends) else 2):
         horizontal = level.sizes.shape[1] > 1 and (wide <= tall or level.sizes.shape[0] == 1)
         level = level.merged(horizontal)
         tall, wide = (tall, 2 * wide) if horizontal else (2 * tall, wide)
@@ -70,7 +98,7 @@ def transfer_matrix(
     places = [first[side] + above + np.arange(rows) for side in (LEFT, RIGHT)]
     places += [first[side] + np.arange(cols) for side in (TOP, BOTTOM)]
     root = level.blocks.reshape(sizes.sum(), sizes.sum())
-    return np.ascontiguousarray(reference.close(root, places, r_driver, r_sense, both_driven, both_sensed))
+    return np.ascontiguousarray(reference.close(root, places, r_driver, r_sense, *ends))
 
 
 @dataclass(frozen=True)
@@ -78,17 +106,19 @@ class _Level:
     """Blocks that cover the array.
 
     ``sizes`` (rows, cols, 4) counts their ports by side; ``starts`` says where their matrices begin in ``blocks``.
+    Levels of odd and even ``number`` take turns in the same memory.
     """
 
+    number: int
     sizes: Integers
     starts: Integers
     blocks: Floats
 
     @staticmethod
-    def empty(sizes: Integers, dtype: npt.DTypeLike) -> _Level:
+    def empty(number: int, sizes: Integers, dtype: npt.DTypeLike) -> _Level:
         """A level with room for its blocks."""
         room = sizes.reshape(-1, 4).sum(axis=1) ** 2
-        return _Level(sizes, np.cumsum(room) - room, np.empty(int(room.sum()), dtype))
+        return _Level(number, sizes, np.cumsum(room) - room, _room(number % 2, int(room.sum()), dtype))
 
     @staticmethod
     def of_cells(g: Floats, rs: Floats, rt: Floats, both_driven: bool, both_sensed: bool) -> _Level:
@@ -98,7 +128,7 @@ class _Level:
             sizes[:, -1, RIGHT] = 0
         if not both_sensed:
             sizes[0, :, TOP] = 0
-        level = _Level.empty(sizes, g.dtype)
+        level = _Level.empty(0, sizes, g.dtype)
         _cut(g, rs, rt, sizes.reshape(-1, 4), level.starts, level.blocks)
         return level
 
@@ -114,7 +144,8 @@ class _Level:
         joined = a + b
         joined[..., near], joined[..., far] = a[..., near], b[..., far]
         sizes = np.concatenate([joined, sizes[:, 2 * pairs :]], axis=1)
-        level = _Level.empty(np.ascontiguousarray(sizes if horizontal else sizes.swapaxes(0, 1)), self.blocks.dtype)
+        sizes = np.ascontiguousarray(sizes if horizontal else sizes.swapaxes(0, 1))
+        level = _Level.empty(self.number + 1, sizes, self.blocks.dtype)
         new = np.arange(level.starts.size).reshape(level.sizes.shape[:2])
         new = new if horizontal else new.T
         table = np.stack([old[:, 0 : 2 * pairs : 2], old[:, 1::2], new[:, :pairs]]).reshape(3, -1)
@@ -138,20 +169,28 @@ class _Level:
         below_a, below_b = (int(bottom) for bottom in sizes[:, BOTTOM])
         from_left_b = np.arange(0, 0 if horizontal else left_b, LANES)
         row_a, row_b = start_a + joint_a * ports_a, start_b + joint_b * ports_b
-        system = _solve_joint(
-            self.blocks, row_a, ports_a, joint_a, np.arange(0, left_a, LANES), row_b, ports_b, joint_b, from_left_b, s
-        )
         from_a = s + LANES * from_left_b.size
+        system = aligned(_system_size(s, left_a + LANES * from_left_b.size), self.blocks)
+        panels = system.size // (s * VECTORS)
+        y = aligned(max(system.size, SCRATCH_ROOM), self.blocks)
+        x = aligned(s * max(s, below_a, below_b), self.blocks)
+        from_left_a = np.arange(0, left_a, LANES)
+        _solve_joint(
+            self.blocks, row_a, ports_a, joint_a, from_left_a, row_b, ports_b, joint_b, from_left_b, s, system, y, x
+        )
         to_bottom_b = np.arange(ports_b - below_b, ports_b, LANES)
-        below = _rows(product(self.blocks, row_b, ports_b, s, to_bottom_b, system, s // VECTORS), below_b)
+        out = aligned(panels * below_b * VECTORS, self.blocks)
+        product(self.blocks, row_b, ports_b, s, to_bottom_b, system, s // VECTORS, x, out)
+        below = _rows(out, below_b)
         if not horizontal:
-            b = self.blocks[start_b:].reshape(ports_b, ports_b)
+            b = self.blocks[start_b : start_b + ports_b**2].reshape(ports_b, ports_b)
             direct = b[ports_b - below_b :, :left_b]
             return np.concatenate([-below[:, from_a : from_a + left_a], direct + below[:, s:from_a]], axis=1)
-        inner_b = np.arange(joint_b, joint_b + s, LANES)
-        q = product(self.blocks, row_b, ports_b, s, inner_b, system, s // VECTORS)
+        product(self.blocks, row_b, ports_b, s, _inner(joint_b, s), system, s // VECTORS, x, y)
         to_bottom_a = np.arange(ports_a - below_a, ports_a, LANES)
-        beside = _rows(product(self.blocks, row_a, ports_a, s, to_bottom_a, q, s // VECTORS), below_a)
+        out = aligned(panels * below_a * VECTORS, self.blocks)
+        product(self.blocks, row_a, ports_a, s, to_bottom_a, y[: system.size], s // VECTORS, x, out)
+        beside = _rows(out, below_a)
         a = self.blocks[start_a : start_a + ports_a**2].reshape(ports_a, ports_a)
         direct = a[ports_a - below_a :, :left_a]
         wanted = slice(from_a, from_a + left_a)
@@ -161,6 +200,12 @@ class _Level:
 def _rows(panels: Floats, rows: int) -> Floats:
     """Panels as one array of rows."""
     return panels.reshape(-1, rows, VECTORS).swapaxes(0, 1).reshape(rows, -1)
+
+
+@kernel
+def _ports(sizes: Integers, number: int) -> int:
+    """Ports of a block."""
+    return int(sizes[number, LEFT] + sizes[number, RIGHT] + sizes[number, TOP] + sizes[number, BOTTOM])
 
 
 @kernel
@@ -174,7 +219,7 @@ def _joints(sizes: Integers, a: int, b: int, horizontal: bool) -> tuple[int, int
 @kernel
 def _cut(g: Floats, rs: Floats, rt: Floats, sizes: Integers, starts: Integers, blocks: Floats) -> None:
     """Blocks of 8 x 8 cells; of each, the ports on those sides whose size is not zero."""
-    eight, spare, work = np.empty(LEVEL_ROOM, g.dtype), np.empty(LEVEL_ROOM, g.dtype), np.empty(WORK_ROOM, g.dtype)
+    eight, spare, work = aligned(LEVEL_ROOM, blocks), aligned(LEVEL_ROOM, blocks), aligned(WORK_ROOM, blocks)
     for number in range(starts.size):
         lane = number % LANES
         if lane == 0:
@@ -190,31 +235,40 @@ def _cut(g: Floats, rs: Floats, rt: Floats, sizes: Integers, starts: Integers, b
 
 
 @kernel
+def _system_size(s: int, columns: int) -> int:
+    """Numbers of the panels that hold a joint's system with so many right-hand sides."""
+    return panel_count(s + columns) * s * VECTORS
+
+
+@kernel
+def _inner(joint: int, s: int) -> Integers:
+    """Starts of the runs of ports at a joint."""
+    runs = np.empty(s // LANES, np.int64)
+    for piece in range(s // LANES):
+        runs[piece] = joint + piece * LANES
+    return runs
+
+
+@kernel
 def _solve_joint(
     blocks: Floats, row_a: int, ports_a: int, joint_a: int, cols_a: Integers,
-    row_b: int, ports_b: int, joint_b: int, cols_b: Integers, s: int,
-) -> Floats:  # fmt: skip
+    row_b: int, ports_b: int, joint_b: int, cols_b: Integers, s: int, system: Floats, y: Floats, x: Floats,
+) -> None:  # fmt: skip
     """Solve ``(1 - a b) F = [a to_b | to_a]``: panels that hold, from column s on, what comes from b, then from a.
 
     ``to_a`` and ``to_b`` are the columns ``cols_a`` and ``cols_b`` of the blocks' rows at the joint, which begin at
-    ``row_a`` and ``row_b``; a and b are the columns at the joint itself.
+    ``row_a`` and ``row_b``; a and b are the columns at the joint itself. ``y`` and ``x`` are scratch.
     """
-    inner_a, inner_b = np.empty(s // LANES, np.int64), np.empty(s // LANES, np.int64)
-    for piece in range(s // LANES):
-        inner_a[piece], inner_b[piece] = joint_a + piece * LANES, joint_b + piece * LANES
+    inner_a, inner_b = _inner(joint_a, s), _inner(joint_b, s)
     known = panel_count(s + LANES * cols_b.size)
-    y = np.empty(known * s * VECTORS, blocks.dtype)
     pack_panels(blocks, row_b, ports_b, s, inner_b, -1.0, y, 0)
     pack_panels(blocks, row_b, ports_b, s, cols_b, 1.0, y, s)
-    x = np.empty(s * s, blocks.dtype)
     pack_strips(blocks, row_a, ports_a, s, inner_a, x)
-    system = np.empty(panel_count(s + LANES * (cols_a.size + cols_b.size)) * s * VECTORS, blocks.dtype)
     multiply(x, inner_a.size, y, 0, known, s, system)
     for i in range(s):
         system[(i // VECTORS * s + i) * VECTORS + i % VECTORS] += 1.0
     pack_panels(blocks, row_a, ports_a, s, cols_a, 1.0, system, s + LANES * cols_b.size)
-    solve(system, s)
-    return system
+    solve(system, s, y)
 
 
 @kernel
@@ -270,11 +324,21 @@ def _merge_pairs(
     """Join blocks ``table[0]`` and ``table[1]``, a's right ports to b's left ones or a's bottom ports to b's top ones,
     into block ``table[2]`` of ``h``.
     """
-    tile = np.empty(TILE_ROOM, h.dtype)
+    # one piece of memory for all joints, which takes longer to get from the system than a small joint to solve
+    systems, strips = 0, 0
+    for pair in range(table.shape[1]):
+        a, b = table[0, pair], table[1, pair]
+        s = sizes[a, RIGHT] if horizontal else sizes[a, BOTTOM]
+        outer_a, outer_b = _ports(sizes, a) - s, _ports(sizes, b) - s
+        systems = max(systems, _system_size(s, outer_a + outer_b))
+        strips = max(strips, s * max(s, outer_a, outer_b))
+    systems = max(systems, SCRATCH_ROOM)
+    room = aligned(3 * systems + strips + TILE_ROOM, h)
+    tile, x = room[3 * systems + strips :], room[3 * systems : 3 * systems + strips]
+    y, q = room[systems : 2 * systems], room[2 * systems : 3 * systems]
     for pair in range(table.shape[1]):
         a, b, h_at = table[0, pair], table[1, pair], places[table[2, pair]]
-        ports_a = sizes[a, LEFT] + sizes[a, RIGHT] + sizes[a, TOP] + sizes[a, BOTTOM]
-        ports_b = sizes[b, LEFT] + sizes[b, RIGHT] + sizes[b, TOP] + sizes[b, BOTTOM]
+        ports_a, ports_b = _ports(sizes, a), _ports(sizes, b)
         s = sizes[a, RIGHT] if horizontal else sizes[a, BOTTOM]
         joint_a, joint_b = _joints(sizes, a, b, horizontal)
         merged = ports_a + ports_b - 2 * s
@@ -284,13 +348,10 @@ def _merge_pairs(
         outer_a, places_a = runs[0, :count_a], runs[1, :count_a]
         outer_b, places_b = runs[2, :count_b], runs[3, :count_b]
         row_a, row_b = starts[a] + joint_a * ports_a, starts[b] + joint_b * ports_b
-        system = _solve_joint(blocks, row_a, ports_a, joint_a, outer_a, row_b, ports_b, joint_b, outer_b, s)
+        system = room[: _system_size(s, LANES * (count_a + count_b))]
+        _solve_joint(blocks, row_a, ports_a, joint_a, outer_a, row_b, ports_b, joint_b, outer_b, s, system, y, x)
         from_a = s + LANES * count_b
-        inner_b = np.empty(s // LANES, np.int64)
-        for piece in range(s // LANES):
-            inner_b[piece] = joint_b + piece * LANES
-        q = product(blocks, row_b, ports_b, s, inner_b, system, from_a // VECTORS)
-        x = np.empty(s * LANES * max(count_a, count_b), h.dtype)
+        product(blocks, row_b, ports_b, s, _inner(joint_b, s), system, from_a // VECTORS, x, q)
         pack_strips(blocks, row_a, ports_a, s, outer_a, x)
         _add_outer(x, q, from_a, s, blocks, starts[a], ports_a, outer_a, h, h_at, merged, places_a, tile)
         pack_strips(blocks, row_b, ports_b, s, outer_b, x)

@@ -14,13 +14,26 @@ from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 from xbarsim_kernels.simd import LANES, fnma, load, splat, store, transpose
 
-__all__ = ["TILE_ROOM", "clear", "multiply", "pack_panels", "pack_strips", "panel_count", "product", "solve"]
+__all__ = [
+    "SCRATCH_ROOM",
+    "TILE_ROOM",
+    "clear",
+    "multiply",
+    "pack_panels",
+    "pack_strips",
+    "panel_count",
+    "product",
+    "solve",
+]
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
 
 TILE_ROOM = COLUMNS * VECTORS
 """Numbers that `multiply_block` computes at once."""
+
+SCRATCH_ROOM = 3 * VECTORS * VECTORS
+"""Numbers that `solve` needs beside its system."""
 
 
 @kernel
@@ -70,14 +83,15 @@ def multiply(x: Floats, strips: int, y: Floats, first: int, panels: int, s: int,
 
 
 @kernel
-def product(h: Floats, start: int, pitch: int, s: int, cols: Integers, y: Floats, first: int) -> Floats:
-    """The columns ``cols`` of the s rows of ``h`` that begin at ``start``, transposed, times Y from a panel on."""
-    x = np.empty(s * COLUMNS * cols.size, h.dtype)
+def product(
+    h: Floats, start: int, pitch: int, s: int, cols: Integers, y: Floats, first: int, x: Floats, out: Floats
+) -> None:
+    """The columns ``cols`` of the s rows of ``h`` that begin at ``start``, transposed, times Y from a panel on.
+
+    ``x`` has room for the columns' strips, ``out`` for the product's panels.
+    """
     pack_strips(h, start, pitch, s, cols, x)
-    panels = y.size // (s * VECTORS)
-    out = np.empty(panels * COLUMNS * cols.size * VECTORS, h.dtype)
-    multiply(x, cols.size, y, first, panels, s, out)
-    return out
+    multiply(x, cols.size, y, first, y.size // (s * VECTORS), s, out)
 
 
 @kernel
@@ -103,13 +117,14 @@ def _invert(y: Floats, start: int, n: int, out: Floats) -> None:
 
 
 @kernel
-def solve(y: Floats, s: int) -> None:
+def solve(y: Floats, s: int, scratch: Floats) -> None:
     """Solve in place the system whose matrix is the first s columns: block elimination without pivots.
 
-    The other columns become the solution; the first s are used up.
+    The other columns become the solution; the first s are used up. ``scratch`` has SCRATCH_ROOM numbers.
     """
     panels = y.size // (s * VECTORS)
-    inverse, strips, rows = np.empty(VECTORS**2, y.dtype), np.empty(VECTORS**2, y.dtype), np.empty(VECTORS**2, y.dtype)
+    square = VECTORS * VECTORS
+    inverse, strips, rows = scratch[:square], scratch[square : 2 * square], scratch[2 * square :]
     zero = splat(y, 0.0)
     for k in range(0, s, VECTORS):
         n = min(VECTORS, s - k)

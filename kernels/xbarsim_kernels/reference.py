@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["close", "transfer_matrix"]
+__all__ = ["close", "second_ends", "transfer_matrix"]
 
 Array = npt.NDArray[np.float64]
 
@@ -26,6 +26,7 @@ def transfer_matrix(
     divisor. Ports come in the order left, right, top, bottom.
     """
     rows, cols = g.shape
+    ends = second_ends(g.shape, r_wordline, r_bitline, r_driver, r_sense, both_driven, both_sensed)
     # cells that carry nothing fill up to powers of two, above and to the right, where lines end anyway
     full_rows, full_cols = (1 << (n - 1).bit_length() for n in (rows, cols))
     padded = np.zeros((full_rows, full_cols))
@@ -48,7 +49,23 @@ def transfer_matrix(
     wordlines, bitlines = np.arange(full_rows - rows, full_rows), np.arange(cols)
     first_top = 2 * full_rows
     places = [wordlines, full_rows + wordlines, first_top + bitlines, first_top + full_cols + bitlines]
-    return np.asarray(close(h[0, 0], places, r_driver, r_sense, both_driven, both_sensed), np.float64)
+    return np.asarray(close(h[0, 0], places, r_driver, r_sense, *ends), np.float64)
+
+
+def second_ends(
+    shape: tuple[int, ...],
+    r_wordline: float,
+    r_bitline: float,
+    r_driver: float,
+    r_sense: float,
+    both_driven: bool,
+    both_sensed: bool,
+) -> tuple[bool, bool]:
+    """Whether the second ends of wordlines and bitlines matter: without resistance to the first they add nothing."""
+    rows, cols = shape
+    driven = both_driven and r_driver + (cols - 1) * r_wordline > 0.0
+    sensed = both_sensed and r_sense + (rows - 1) * r_bitline > 0.0
+    return driven, sensed
 
 
 def _cells(g: Array, rs: Array, rt: Array) -> Array:

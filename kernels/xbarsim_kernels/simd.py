@@ -10,14 +10,43 @@ import operator
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "TILE", "fma", "fnma", "load", "multiply_tile", "reciprocal", "splat", "store", "transpose"]
+from xbarsim_kernels._jit import kernel
+
+__all__ = [
+    "LANES",
+    "TILE",
+    "aligned",
+    "fma",
+    "fnma",
+    "load",
+    "multiply_tile",
+    "reciprocal",
+    "splat",
+    "store",
+    "transpose",
+]
 
 LANES = 8
 """Numbers in a vector, for float64 and float32 alike."""
+
+
+_LINE = 64
+"""Bytes of a line of the cache."""
+
+
+@kernel
+def aligned(count: int, like: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """So many uninitialised numbers of ``like``'s type, whose vectors do not straddle lines of the cache."""
+    size = like.itemsize
+    room = np.empty(count + _LINE // size, like.dtype)
+    first = (-room.ctypes.data % _LINE) // size
+    return room[first : first + count]
 
 
 class _Vector(types.Type):

@@ -1,11 +1,9 @@
-"""The compiled merge against its NumPy twin, closed forms and the laws that every circuit obeys.
-
-The twin itself is checked against an extended-precision solution in ``test_reference.py``.
-"""
+"""The compiled merge against extended precision, its NumPy twin, closed forms and the laws that circuits obey."""
 
 import re
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +18,35 @@ def _conductances(rows, cols, seed=0, share_open=0.1):
     rng = np.random.default_rng(seed)
     g = 1.0 / rng.uniform(1e4, 1e6, (rows, cols))
     return np.where(rng.random((rows, cols)) < share_open, 0.0, g)
+
+
+@pytest.mark.skipif(not oracle.IS_EXTENDED, reason="numpy.longdouble is no more than double precision here")
+@pytest.mark.parametrize("ends", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(
+    ("shape", "inputs"),
+    [
+        ((1, 1), None),
+        ((1, 64), None),
+        ((64, 1), None),
+        ((50, 40), None),
+        ((128, 128), [0, 77, 127]),
+        ((200, 300), [0, 111, 199]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("lowest", "highest", "resistances"),
+    [(1e4, 1e6, (0.5, 2.0, 0.0, 0.0)), (1e3, 4e4, (20.0, 20.0, 20.0, 20.0)), (1e3, 4e4, (0.0, 2.0, 100.0, 3.0))],
+)
+def test_exact_to_the_last_digits(shape, inputs, ends, lowest, highest, resistances):
+    rng = np.random.default_rng(shape)
+    g = 1.0 / rng.uniform(lowest, highest, shape)
+    g[rng.random(shape) < 0.1] = 0.0
+    if resistances[0] == resistances[2] == 0.0:
+        ends = False, ends[1]
+    exact = oracle.transfer_matrix(g, *resistances, *ends, inputs=inputs)
+    ours = merge.transfer_matrix(g, *resistances, *ends)
+    error = np.abs((ours if inputs is None else ours[:, inputs]) - exact).max()
+    assert error <= 1e-14 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -31,7 +31,9 @@ def test_packing_keeps_every_number(rows, cols):
 def test_products_take_chosen_columns(s, rows, cols):
     rng = np.random.default_rng(1)
     h, y = rng.normal(size=(s + 8, rows + 16)), rng.normal(size=(s, cols))
-    out = panels.product(h.reshape(-1), 8 * (rows + 16), rows + 16, s, np.arange(8, 8 + rows, 8), _packed(y), 0)
+    x, out = np.empty(s * rows), np.empty(panels.panel_count(cols) * rows * VECTORS)
+    chosen = np.arange(8, 8 + rows, 8)
+    panels.product(h.reshape(-1), 8 * (rows + 16), rows + 16, s, chosen, _packed(y), 0, x, out)
     np.testing.assert_allclose(_unpacked(out, rows, cols), h[8:, 8 : 8 + rows].T @ y, rtol=1e-13, atol=1e-13)
 
 
@@ -42,7 +44,7 @@ def test_systems_are_solved_whether_or_not_blocks_are_full(s, sides):
     matrix = np.eye(s) + 0.3 * rng.random((s, s)) / s
     right = rng.normal(size=(s, sides))
     y = _packed(np.hstack([matrix, right]))
-    panels.solve(y, s)
+    panels.solve(y, s, np.empty(panels.SCRATCH_ROOM))
     np.testing.assert_allclose(
         _unpacked(y, s, s + sides)[:, s:], np.linalg.solve(matrix, right), rtol=1e-12, atol=1e-13
     )

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 from numba import njit
 
-from xbarsim_kernels.simd import LANES, TILE, fma, fnma, load, multiply_tile, reciprocal, splat, store, transpose
+from xbarsim_kernels.simd import (
+    LANES,
+    TILE,
+    aligned,
+    fma,
+    fnma,
+    load,
+    multiply_tile,
+    reciprocal,
+    splat,
+    store,
+    transpose,
+)
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -66,3 +78,11 @@ def test_a_tile_is_sixteen_products_of_vectors():
     out = np.empty((TILE, TILE, LANES))
     _tile(x.reshape(-1), 2, 7, y.reshape(-1), 1, 6, 5, out.reshape(-1))
     np.testing.assert_allclose(out, np.einsum("kil,kjl->ijl", x[:, 2:6], y[:, 1:5]), rtol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [1, 8, 1000])
+def test_aligned_arrays_begin_at_a_line_of_the_cache(dtype, count):
+    room = aligned(count, np.empty(0, dtype))
+    assert (room.size, room.dtype) == (count, dtype)
+    assert room.ctypes.data % 64 == 0
