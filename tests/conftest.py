@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from commandline import Result
 
 _KERNELS = Path(__file__).parent.parent / "kernels" / "xbarsim_kernels"
 
@@ -34,3 +37,23 @@ def compiled() -> None:
 
     if numba.config.DISABLE_JIT:
         pytest.skip("NUMBA_DISABLE_JIT is set: vector instructions exist only in compiled code")
+
+
+@pytest.fixture
+def xbarsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    """Run the command line in this process, in a temporary folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["xbarsim", *arguments])
+        code: Any = 0
+        from xbarsim import cli
+
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        return Result(code or 0, out, err)
+
+    return run

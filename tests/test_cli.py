@@ -15,45 +15,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-
-from xbarsim import cli
+from commandline import assert_one_line_error
 
 ROOT = Path(__file__).parent.parent
 MODELS = ROOT / "xbarsim" / "models"
 DATA = str(MODELS / "fashion-mnist-1000.npz")
-
-
-class Result:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def xbarsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Run the command line in this process, in a temporary folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["xbarsim", *arguments])
-        code: Any = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return Result(code or 0, out, err)
-
-    return run
-
-
-def assert_one_line_error(result: Result, *fragments: str) -> None:
-    assert result.code == 2, result.err
-    assert result.out == ""
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    assert "Traceback" not in result.err
-    for fragment in fragments:
-        assert fragment in result.err
 
 
 def subprocess_environment() -> dict[str, str]:
@@ -125,6 +91,26 @@ def test_a_saved_fault_map_gives_the_same_chip(xbarsim: Any) -> None:
     assert [layer["injected_stuck_on"] for layer in a["layers"]] == [
         layer["injected_stuck_on"] for layer in b["layers"]
     ]
+
+
+def test_wires_and_nonlinear_cells_are_fields_like_all_others(xbarsim: Any) -> None:
+    """Also where the fault map is kept, which needs neither ranges nor solutions."""
+    common = ["run", "lenet5", "--data", DATA, "--limit", "3", "--json", "--set", "faults.p_stuck_on=0.02"]
+    wires = ["--set", "wires.r_wordline=2", "--set", "wires.r_bitline=1.5"]
+    law = ["--set", "device.iv.kind=sinh", "--set", "device.iv.v0=0.3"]
+    errors = []
+    for number, changes in enumerate(([], wires, law, wires + law)):
+        result = xbarsim(*common, *changes, "--save-faults", f"{number}.npz")
+        assert result.code == 0, result.err
+        errors.append(json.loads(result.out)["signal_to_error_db"])
+    assert len({str(error) for error in errors}) == 4
+    maps = [np.load(f"{number}.npz") for number in range(4)]
+    for other in maps[1:]:
+        for name in maps[0].files:
+            np.testing.assert_array_equal(other[name], maps[0][name])
+    refused = xbarsim(*common, "--set", "wires.r_wordline=-1")
+    assert refused.code == 2
+    assert "wires.r_wordline = -1 is not valid: input should be greater than or equal to 0 [ohm]" in refused.err
 
 
 def test_chips_lists_prints_and_describes(xbarsim: Any, tmp_path: Path) -> None:

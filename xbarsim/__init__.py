@@ -12,18 +12,25 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xbarsim.bias import Bias
     from xbarsim.chip import Chip
+    from xbarsim.circuit import Crossbar
     from xbarsim.data import Dataset
-    from xbarsim.errors import ChipError, DataError, ModelError, OutputError, XbarsimError
+    from xbarsim.errors import ChipError, CircuitError, DataError, ModelError, OutputError, XbarsimError
     from xbarsim.evaluation import Evaluation, evaluate
     from xbarsim.faultmap import FaultMap
     from xbarsim.macro import Macro, Ranges
     from xbarsim.network import Calibration, Network, ProgrammedNetwork, load, load_matrices
+    from xbarsim.solution import Solution
+    from xbarsim.wires import Wires
 
 _HOMES = {
+    "Bias": "bias",
     "Calibration": "network",
     "Chip": "chip",
     "ChipError": "errors",
+    "CircuitError": "errors",
+    "Crossbar": "circuit",
     "DataError": "errors",
     "Dataset": "data",
     "Evaluation": "evaluation",
@@ -34,6 +41,8 @@ _HOMES = {
     "OutputError": "errors",
     "ProgrammedNetwork": "network",
     "Ranges": "macro",
+    "Solution": "solution",
+    "Wires": "wires",
     "XbarsimError": "errors",
     "evaluate": "evaluation",
     "load": "network",
@@ -41,9 +50,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Bias",
     "Calibration",
     "Chip",
     "ChipError",
+    "CircuitError",
+    "Crossbar",
     "DataError",
     "Dataset",
     "Evaluation",
@@ -54,6 +66,8 @@ __all__ = [
     "OutputError",
     "ProgrammedNetwork",
     "Ranges",
+    "Solution",
+    "Wires",
     "XbarsimError",
     "evaluate",
     "load",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbarsim.errors import OutputError
-from xbarsim.evaluation import Evaluation
 from xbarsim.files import new_file
+from xbarsim.solution import Solution
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "accuracies", "save"]
+    from xbarsim.evaluation import Evaluation
+
+__all__ = ["COLOURS", "accuracies", "check_suffix", "maps", "save"]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
@@ -54,6 +56,52 @@ def accuracies(runs: Mapping[str, Evaluation], title: str = "") -> Figure:
     return figure
 
 
+def maps(solution: Solution, title: str = "") -> Figure:
+    """Voltages of wordlines and bitlines, currents of cells, and what IR drop takes, a map each; of a batch the first.
+
+    Parameters
+    ----------
+    solution : operating point of an array
+    title : text above
+    """
+    from matplotlib.figure import Figure
+
+    first = (..., 0) if solution.bias.batch else (...,)
+    drop = solution.ir_drop[first]
+    # lines that float have no voltage to lose
+    floats = bool(np.isnan(drop).any())
+    last = (solution.v_cell[first], "cell voltage [mV]", 1e3) if floats else (drop, "IR drop [mV]", 1e3)
+    panels = (
+        (solution.v_wordline[first], "wordline voltage [mV]", 1e3),
+        (solution.v_bitline[first], "bitline voltage [mV]", 1e3),
+        (solution.i_cell[first], "cell current [uA]", 1e6),
+        last,
+    )
+    figure = Figure(figsize=(9.0, 8.0), layout="constrained")
+    grid = np.asarray(figure.subplots(2, 2)).reshape(-1)
+    for axes, (values, name, scale) in zip(grid, panels, strict=True):
+        image = axes.imshow(scale * values, cmap="cividis", aspect="auto", interpolation="nearest")
+        figure.colorbar(image, ax=axes, shrink=0.9)
+        axes.set_title(name, fontsize="medium", loc="left")
+        axes.set_xlabel("bitline")
+        axes.set_ylabel("wordline")
+    figure.suptitle(title)
+    return figure
+
+
+def check_suffix(path: str | Path) -> None:
+    """See that figures can be written to such a file.
+
+    Raises
+    ------
+    OutputError
+        Its suffix is not .png, .svg or .pdf.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".png", ".svg", ".pdf"):
+        raise OutputError(f"{path}: plots are written as .png, .svg or .pdf, not {suffix or 'without suffix'!r}")
+
+
 def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
     """Write a figure to .png, .svg or .pdf, whole or not at all.
 
@@ -62,8 +110,6 @@ def save(figure: Figure, path: str | Path, *, force: bool = False) -> None:
     OutputError
         The suffix is another, the file exists and ``force`` is not set, or it cannot be written.
     """
-    suffix = Path(path).suffix
-    if suffix not in (".png", ".svg", ".pdf"):
-        raise OutputError(f"{path}: plots are written as .png, .svg or .pdf, not {suffix or 'without suffix'!r}")
+    check_suffix(path)
     with new_file(path, force=force) as temporary:
         figure.savefig(temporary, dpi=150)

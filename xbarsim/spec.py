@@ -10,7 +10,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,7 @@ __all__ = [
     "Flag",
     "Fraction",
     "NonNegative",
+    "Ohm",
     "Positive",
     "Probability",
     "Real",
@@ -28,11 +29,13 @@ __all__ = [
     "Siemens",
     "Spec",
     "Volt",
+    "build",
     "explain",
     "override",
 ]
 
 Siemens = Annotated[float, Field(strict=True, ge=0.0, json_schema_extra={"unit": "S"})]
+Ohm = Annotated[float, Field(strict=True, ge=0.0, json_schema_extra={"unit": "ohm"})]
 Volt = Annotated[float, Field(strict=True, gt=0.0, json_schema_extra={"unit": "V"})]
 Seconds = Annotated[float, Field(strict=True, gt=0.0, json_schema_extra={"unit": "s"})]
 Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
@@ -111,6 +114,23 @@ def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, 
 
 def _copy(tree: Any) -> Any:
     return {key: _copy(value) for key, value in tree.items()} if isinstance(tree, dict) else tree
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def build(root: type[T], data: Any, origin: str = "") -> T:
+    """The specification that nested dicts describe.
+
+    Raises
+    ------
+    ChipError
+        A field is unknown or a value invalid: one line that names it.
+    """
+    try:
+        return root.model_validate(data)
+    except ValidationError as error:
+        raise ChipError(explain(root, data, error, origin)) from None
 
 
 def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: str = "") -> str:

@@ -1,0 +1,8 @@
+"""Command line: parse, call, print."""
+
+from __future__ import annotations
+
+from xbarsim.cli import circuit, networks
+from xbarsim.cli.common import commands, main
+
+__all__ = ["circuit", "commands", "main", "networks"]
