@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import oracle
 
 # -- random numbers (Salmon et al., SC'11) -----------------------------------------------------------------------------
 
@@ -179,6 +180,58 @@ def targets(weights, chip):
     return result
 
 
+# -- arrays ------------------------------------------------------------------------------------------------------------
+
+
+def layout(chip, n_out, n_in):
+    """Every array of a matrix as (rows, columns); a column is (name, output, slice) or ("reference", tile, slice)."""
+    mapping, per_tile = chip.mapping, outputs_per_tile(chip)
+    slices = range(mapping.weight_slices)
+    pairs = mapping.kind != "offset"
+    for first_row in range(0, n_in, chip.array.rows):
+        rows = range(first_row, min(first_row + chip.array.rows, n_in))
+        for tile, first in enumerate(range(0, n_out, per_tile)):
+            outputs = range(first, min(first + per_tile, n_out))
+            if pairs and chip.array.pairs == "adjacent":
+                yield rows, [(name, o, s) for o in outputs for name in ("plus", "minus") for s in slices]
+            elif pairs:
+                yield rows, [("plus", o, s) for o in outputs for s in slices]
+                yield rows, [("minus", o, s) for o in outputs for s in slices]
+            else:
+                shared = [("reference", tile, s) for s in slices] if mapping.reference == "column" else []
+                yield rows, [("plus", o, s) for o in outputs for s in slices] + shared
+
+
+def behind_wires(macro, stage):
+    """What a read sees of the cells that a stage has: {name: (n_in, outputs or tiles, slices)}, array by array."""
+    chip, given = macro.chip, getattr(macro.stages, stage)
+    wires = chip.wires
+    found = {"plus": given.g[:, :, 0].copy()}
+    if chip.mapping.kind != "offset":
+        found["minus"] = given.g[:, :, 1].copy()
+    elif chip.mapping.reference == "column":
+        found["reference"] = given.reference.copy()
+    for rows, columns in layout(chip, macro.n_out, macro.n_in):
+        g = np.array([[found[name][k, o, s] for name, o, s in columns] for k in rows])
+        if chip.device.iv.kind == "series":
+            g = g / (1.0 + g * chip.device.iv.r_series)
+        # the oracle drives at the left and senses at the bottom
+        across, along = (-1 if wires.drive == "right" else 1), (-1 if wires.sense == "top" else 1)
+        through = oracle.transfer_matrix(
+            g[::along, ::across],
+            wires.r_wordline,
+            wires.r_bitline,
+            wires.r_driver,
+            wires.r_sense,
+            wires.drive == "both",
+            wires.sense == "both",
+        )[::across, ::along]
+        for i, k in enumerate(rows):
+            for j, (name, o, s) in enumerate(columns):
+                found[name][k, o, s] = through[j, i]
+    return found
+
+
 # -- inputs ------------------------------------------------------------------------------------------------------------
 
 
@@ -265,19 +318,43 @@ def outputs_per_tile(chip):
     return (chip.array.cols - reference) // (side_by_side * mapping.weight_slices)
 
 
-def realised(weights, macro, stage="effective"):
-    """The weights that a macro's conductances stand for."""
+def cell_current(law, g, v):
+    """Current [A] of one cell between a wordline at ``v`` [V] and a bitline at ground."""
+    if law.kind == "linear":
+        return g * v
+    if law.kind == "series":
+        return g * v / (1.0 + g * law.r_series)
+    if law.kind == "sinh":
+        return g * law.v0 * math.sinh(v / law.v0)
+    assert law.kind == "selector"
+    low, high = sorted((0.0, v))  # the selector's voltage, by halving the interval
+    for _ in range(200):
+        middle_ = 0.5 * (low + high)
+        low, high = (low, middle_) if law.i0 * math.sinh(middle_ / law.v0) > g * (v - middle_) else (middle_, high)
+    return g * (v - low)
+
+
+def read_states(chip):
+    """Conductances of HRS and LRS as a read at full voltage sees them: for linear cells, their own."""
+    law, v = chip.device.iv, chip.dac.v_read
+    return [g if law.kind == "linear" else cell_current(law, g, v) / v for g in (chip.device.g_hrs, chip.device.g_lrs)]
+
+
+def realised(weights, macro, stage="effective", seen=None):
+    """The weights that a macro's conductances, or those that are given, stand for."""
     device, mapping = macro.chip.device, macro.chip.mapping
     scales, significance = full_scales(weights, mapping), significances(mapping.weight_slices, device.levels)
-    plus, per_tile = cells(macro, "plus", stage), outputs_per_tile(macro.chip)
+    given = seen.__getitem__ if seen else lambda name: cells(macro, name, stage)
+    plus, per_tile = given("plus"), outputs_per_tile(macro.chip)
     if mapping.kind != "offset":
-        zeros = cells(macro, "minus", stage)
+        zeros = given("minus")
     elif mapping.reference == "column":
-        zeros = cells(macro, "reference", stage)
+        zeros = given("reference")
     else:
         zeros = None
-    g_range, gain = device.g_lrs - device.g_hrs, gain_of(macro.chip)
-    known = device.g_hrs + middle(device, mapping.weight_slices) * g_range
+    hrs, lrs = read_states(macro.chip)
+    gain = gain_of(macro.chip)
+    known = hrs + middle(device, mapping.weight_slices) * (lrs - hrs)
     result = np.empty((len(weights), len(weights[0])))
     for o, k in np.ndindex(result.shape):
         if zeros is None:
@@ -285,8 +362,73 @@ def realised(weights, macro, stage="effective"):
         else:
             zero = zeros[k, o if mapping.kind != "offset" else o // per_tile]
         value = math.fsum(part * (plus[k, o, s] - zero[s]) for s, part in enumerate(significance))
-        result[o, k] = gain * scales[o] * value / g_range
+        result[o, k] = gain * scales[o] * value / (lrs - hrs)
     return result
+
+
+def seen_columns(macro, stage, baseline):
+    """Columns that a converter sees, and what is summed up for each output and slice.
+
+    A column is a list of (sign, conductances of all rows) for each of its cells, with the law that these follow; with
+    ``baseline``, the known conductance of HRS is taken from every cell that there is.
+    """
+    chip = macro.chip
+    mapping = chip.mapping
+    pairs = mapping.kind != "offset"
+    before = pairs and chip.adc.subtract != "after"
+    reference = not pairs and mapping.reference == "column"
+    solved = chip.device.iv.kind not in ("linear", "series")
+    stages = macro.stages
+    if solved:
+        names = {"plus": 0, "minus": 1} if pairs else {"plus": 0}
+        g = {name: getattr(stages, stage).g[:, :, place] for name, place in names.items()}
+        g |= {"reference": getattr(stages, stage).reference} if reference else {}
+    elif chip.wires.are_ideal and chip.device.iv.kind == "linear":
+        g = {name: cells(macro, name, "target" if stage == "target" else "effective") for name in all_names(chip)}
+    else:
+        g = behind_wires(macro, stage)
+
+    def column(name, place, s):
+        parts = [(1.0, g[name][:, place, s], chip.device.iv if solved else None)]
+        if baseline:
+            there = cells(macro, name, "target")[:, place, s] > 0.0
+            parts.append((-1.0, np.where(there, read_states(chip)[0], 0.0), None))
+        return parts
+
+    columns, terms = {}, {}
+    for o in range(macro.n_out):
+        for s in range(mapping.weight_slices):
+            if before:
+                negative = [(-sign, values, law) for sign, values, law in column("minus", o, s)]
+                columns[o, "pair", s] = column("plus", o, s) + negative
+                terms[o, s] = [(1, (o, "pair", s))]
+                continue
+            columns[o, "plus", s] = column("plus", o, s)
+            terms[o, s] = [(1, (o, "plus", s))]
+            if pairs:
+                columns[o, "minus", s] = column("minus", o, s)
+                terms[o, s].append((-1, (o, "minus", s)))
+            elif reference:
+                tile = o // outputs_per_tile(chip)
+                columns[tile, "reference", s] = column("reference", tile, s)
+                terms[o, s].append((-1, (tile, "reference", s)))
+    return columns, terms
+
+
+def all_names(chip):
+    """Names of the conductances that a chip's mapping has."""
+    if chip.mapping.kind != "offset":
+        return ["plus", "minus"]
+    return ["plus", "reference"] if chip.mapping.reference == "column" else ["plus"]
+
+
+def column_sum(column, digit, tile, volts):
+    """Current of a column in one read, in siemens times digits."""
+    return math.fsum(
+        sign * (float(g[k]) * digit[k] if law is None else cell_current(law, float(g[k]), digit[k] * volts) / volts)
+        for sign, g, law in column
+        for k in tile
+    )
 
 
 def product(weights, macro, x):
@@ -296,62 +438,59 @@ def product(weights, macro, x):
     n_out, n_in, slices = len(weights), len(weights[0]), mapping.weight_slices
     pairs = mapping.kind != "offset"
     before = pairs and adc.subtract != "after"
-    reference = not pairs and mapping.reference == "column"
     x_max, signed = (macro.ranges.x_max, macro.ranges.signed) if macro.ranges else (1.0, False)
-    g_range = device.g_lrs - device.g_hrs
+    hrs, lrs = read_states(chip)
     significance = significances(slices, device.levels)
     scales = full_scales(weights, mapping)
     gain = gain_of(chip)
-    correction = realised(weights, macro, "target") if signed and dac.signed == "offset" else None
-
-    def seen(name):
-        """What a converter sees of each cell: a lossless one does not see the HRS conductance that all cells share."""
-        if adc.range.kind != "lossless" or before:
-            return cells(macro, name)
-        return np.where(cells(macro, name, "target") > 0.0, cells(macro, name) - device.g_hrs, cells(macro, name))
-
-    # columns: conductances of all rows, by name; terms: for each output and slice the columns added and subtracted
-    plus, minus = seen("plus"), seen("minus") if pairs else None
-    columns, terms = {}, {}
-    for o in range(n_out):
-        for s in range(slices):
-            if before:
-                columns[o, "pair", s] = plus[:, o, s] - minus[:, o, s]
-                terms[o, s] = [(1, (o, "pair", s))]
-                continue
-            columns[o, "plus", s] = plus[:, o, s]
-            terms[o, s] = [(1, (o, "plus", s))]
-            if pairs:
-                columns[o, "minus", s] = minus[:, o, s]
-                terms[o, s].append((-1, (o, "minus", s)))
-            elif reference:
-                tile = o // outputs_per_tile(chip)
-                columns[tile, "reference", s] = seen("reference")[:, tile, s]
-                terms[o, s].append((-1, (tile, "reference", s)))
-
-    ideal = adc.bits is None and adc.range.kind != "lossless"
+    lossless = adc.range.kind == "lossless"
+    ideal = adc.bits is None and not lossless
+    columns, terms = seen_columns(macro, "aged", lossless and not before)
     result = Product(np.empty((n_out, x.shape[1])), math.inf, 0, 0, 0)
     tiles = [range(start, min(start + chip.array.rows, n_in)) for start in range(0, n_in, chip.array.rows)]
+
+    def combined(totals, level_sum, removed):
+        """Outputs in units of a level, from the sums of all columns."""
+        y = []
+        for o in range(n_out):
+            sums = [significance[s] * sign * totals[name] for s in range(slices) for sign, name in terms[o, s]]
+            if not pairs and mapping.reference == "digital":
+                sums.append(-(middle(device, slices) * (lrs - hrs) + (0.0 if removed else hrs)) * level_sum)
+            y.append(gain * scales[o] * math.fsum(sums) / (lrs - hrs))
+        return np.array(y)
+
+    correction = np.zeros(n_out)
+    if signed and dac.signed == "offset":
+        zero = drive(np.zeros(n_in), dac, x_max, signed)
+        nominal, _ = seen_columns(macro, "target", False)
+        volts = dac.v_read / zero.digit_max
+        totals = {
+            name: math.fsum(
+                weight * column_sum(g, digit, tile, volts) for weight, digit in zero.reads for tile in tiles
+            )
+            for name, g in nominal.items()
+        }
+        correction = combined(totals, zero.level_sum, False)
     for p in range(x.shape[1]):
         lines = drive(x[:, p], dac, x_max, signed)
         result.edge = min(result.edge, lines.edge)
         result.dac_clipped += lines.clipped
+        volts = dac.v_read / lines.digit_max
         if not ideal:
-            volts = dac.v_read / lines.digit_max
             bits, codes_signed = adc_bits_and_sign(chip, lines.digit_max, signed and dac.signed == "bipolar")
             low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if codes_signed else (0, 2**bits - 1)
-            if adc.range.kind == "lossless":
-                lsb = g_range / (device.levels - 1) * volts
+            if lossless:
+                lsb = (lrs - hrs) / (device.levels - 1) * volts
             elif adc.range.kind == "array":
-                lsb = chip.array.rows * (g_range if before else device.g_lrs) * dac.v_read / high
+                lsb = chip.array.rows * (lrs - hrs if before else lrs) * dac.v_read / high
             else:
                 lsb = macro.ranges.i_max / high or math.inf
         totals = {}
-        for name, g in columns.items():
+        for name, column in columns.items():
             parts = []
             for weight, digit in lines.reads:
                 for tile in tiles:
-                    total = math.fsum(float(g[k]) * digit[k] for k in tile)
+                    total = column_sum(column, digit, tile, volts)
                     if not ideal:
                         current = total * volts
                         code = quantised(current, lsb)
@@ -363,38 +502,23 @@ def product(weights, macro, x):
                         total = kept * lsb / volts if kept else 0.0
                     parts.append(weight * total)
             totals[name] = math.fsum(parts)
-        for o in range(n_out):
-            sums = [significance[s] * sign * totals[name] for s in range(slices) for sign, name in terms[o, s]]
-            if not pairs and not reference:
-                known = middle(device, slices) * g_range + (0.0 if adc.range.kind == "lossless" else device.g_hrs)
-                sums.append(-known * lines.level_sum)
-            result.y[o, p] = gain * scales[o] * lines.value_of_level * math.fsum(sums) / g_range
-            if correction is not None:
-                result.y[o, p] -= lines.value_of_level * lines.zero * math.fsum(correction[o])
+        result.y[:, p] = (combined(totals, lines.level_sum, lossless) - correction) * lines.value_of_level
     return result
 
 
 def largest_current(weights, macro, x):
     """The largest magnitude of a nominal column current [A] that inputs cause in one read."""
     chip = macro.chip
-    pairs = chip.mapping.kind != "offset"
-    before = pairs and chip.adc.subtract != "after"
-    columns = [cells(macro, "plus", "target")]
-    if pairs:
-        columns.append(cells(macro, "minus", "target"))
-        columns = [columns[0] - columns[1]] if before else columns
-    elif chip.mapping.reference == "column":
-        columns.append(cells(macro, "reference", "target"))
+    columns, _ = seen_columns(macro, "target", False)
     largest = 0.0
     for p in range(x.shape[1]):
         lines = drive(x[:, p], chip.dac, macro.ranges.x_max, macro.ranges.signed)
+        volts = chip.dac.v_read / lines.digit_max
         for _, digit in lines.reads:
             for start in range(0, x.shape[0], chip.array.rows):
                 tile = range(start, min(start + chip.array.rows, x.shape[0]))
-                for g in columns:
-                    for column in g.reshape(g.shape[0], -1).T:
-                        total = math.fsum(float(column[k]) * digit[k] for k in tile)
-                        largest = max(largest, abs(total) * chip.dac.v_read / lines.digit_max)
+                for column in columns.values():
+                    largest = max(largest, abs(column_sum(column, digit, tile, volts)) * volts)
     return largest
 
 

@@ -169,7 +169,18 @@ def test_a_chip_comes_back_from_its_toml(chip):
 def test_a_saved_chip_names_every_field_that_has_a_value():
     """Defaults are written out, so that a result says what it was made with whatever later defaults are."""
     data = tomllib.loads(IDEAL.to_toml())
-    assert set(data) == {"name", "description", "sources", "device", "mapping", "array", "dac", "adc", "faults"}
+    assert set(data) == {
+        "name",
+        "description",
+        "sources",
+        "device",
+        "mapping",
+        "array",
+        "dac",
+        "adc",
+        "wires",
+        "faults",
+    }
     assert data["mapping"] == {"kind": "differential", "scale": "layer", "weight_slices": 1, "pruned_cells": True}
     assert data["array"] == {"rows": 128, "cols": 128, "pairs": "adjacent"}
     assert data["adc"] == {"range": {"kind": "calibration", "percentile": 100.0}}
@@ -278,13 +289,13 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
-TOP = "adc, array, dac, description, device, faults, mapping, name, sources"
+TOP = "adc, array, dac, description, device, faults, mapping, name, sources, wires"
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"wires.r_wordline": 1.0}, f"unknown field 'wires'; valid fields: {TOP}"),
+        ({"capacitors.c": 1.0}, f"unknown field 'capacitors'; valid fields: {TOP}"),
         ({"devize.g_lrs": 1.0}, f"unknown field 'devize'; valid fields: {TOP} (did you mean 'device'?)"),
         (
             {"array.row": 4},
@@ -448,6 +459,10 @@ NAMES = [
     "device",
     "mapping",
     "wires.r_driver",
+    "wires.drive",
+    "device.iv",
+    "device.iv.kind",
+    "capacitors.c",
     ".",
     "",
 ]
@@ -523,6 +538,8 @@ def test_a_design_leaves_out_what_differs_from_chip_to_chip(changes):
         {"dac.percentile": 99.0},
         {"adc.range.percentile": 99.0},
         {"adc.subtract": "after"},
+        {"wires.r_sense": 1.0},
+        {"device.iv": {"kind": "series", "r_series": 100.0}},
     ],
 )
 def test_a_design_names_all_that_ranges_depend_on(changes):

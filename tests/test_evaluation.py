@@ -171,6 +171,39 @@ def test_differential_bears_stuck_on_cells_and_two_column_stuck_off_ones(lenet: 
     assert accuracy("two-column", "chen2017") > accuracy("differential", "chen2017") + 0.10
 
 
+def test_accuracy_falls_with_the_wires_resistance_and_differential_pays_most(lenet: xs.Network) -> None:
+    """128 x 128 arrays of 1 to 100 uS: differential cells are on where weights are zero, so their currents are large."""
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=300)
+
+    def accuracies(kind: str) -> list[float]:
+        runs = []
+        for r in (0.0, 2.0, 4.0, 8.0, 16.0):
+            changes = {"mapping.kind": kind, "wires.r_wordline": r, "wires.r_bitline": r}
+            runs.append(evaluate(lenet, data, xs.Chip.load("ideal").replace(changes), monitor=20))
+        errors = [run.chips[0].signal_to_error_db for run in runs]
+        assert errors == sorted(errors, reverse=True)
+        return [float(run.accuracy[0]) for run in runs]
+
+    two_column, differential = accuracies("two-column"), accuracies("differential")
+    assert two_column[0] == differential[0]
+    assert two_column == sorted(two_column, reverse=True)
+    assert differential[:4] == sorted(differential[:4], reverse=True)
+    assert differential[1] < two_column[1] - 0.1
+    assert differential[2] < 0.4 < 0.85 < two_column[2]
+
+
+def test_figures_behind_wires_do_not_depend_on_batch_order_or_workers(lenet: xs.Network) -> None:
+    lines = {"wires.r_wordline": 1.0, "wires.r_bitline": 1.0, "wires.r_driver": 50.0}
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=40)
+    for chip in (xs.Chip.load("ideal").replace(HARSH | lines), xs.Chip.load("hfo2-1t1r").replace(lines)):
+        one, *others = (
+            evaluate(lenet, data, chip, seeds=seeds, calibration=data.inputs, batch=batch, workers=workers, monitor=20)
+            for seeds, batch, workers in (([3, 4], 256, 1), ([4, 3], 7, 2), ([3, 4], 31, 4))
+        )
+        for other in others:
+            assert sorted(figures(other)) == sorted(figures(one))
+
+
 def test_missing_calibration_is_an_error(lenet: xs.Network) -> None:
     data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=2)
     with pytest.raises(xs.DataError, match="calibration"):

@@ -336,6 +336,8 @@ NEUTRAL = {
     "proportional read noise": {"device.read_noise": {"kind": "proportional", "sigma": 0.0}},
     "polynomial read noise": {"device.read_noise": {"kind": "polynomial", "coefficients": [0.0]}},
     "negative polynomial": {"device.read_noise": {"kind": "polynomial", "coefficients": [-1.0]}},
+    "wires without resistance": {"wires.drive": "both", "wires.sense": "top"},
+    "linear cells": {"device.iv": {"kind": "linear"}},
     "no stuck cells": {"faults.g_stuck_on": [1e-3, 2e-3], "faults.clusters.radius": 5.0},
     "a mix at rate zero": {"faults.mix": "yuan2021", "faults.rate": 0.0},
     "separate pairs": {"array.pairs": "separate"},

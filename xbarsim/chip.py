@@ -23,6 +23,7 @@ from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import Faults
 from xbarsim.mapping import Differential, Mapping, OffsetColumn
 from xbarsim.spec import Count, Spec, explain, override
+from xbarsim.wires import Wires
 
 __all__ = ["Array", "Chip"]
 
@@ -31,7 +32,10 @@ _CHIP_BYTES = 64 << 20
 
 
 class Array(Spec):
-    """Size of the arrays and how a weight's cells lie in them."""
+    """Size of the arrays and how a weight's cells lie in them.
+
+    An array that is not full is used next to its drivers and sensing circuits; what lies beyond carries no current.
+    """
 
     rows: Count = 128
     """Wordlines of an array: the most inputs that one analog sum spans."""
@@ -67,6 +71,8 @@ class Chip(Spec):
     """Conversion of inputs."""
     adc: Adc = Adc()
     """Conversion of column currents."""
+    wires: Wires = Wires()
+    """Resistances of the arrays' lines."""
     faults: Faults = Faults()
     """Stuck cells."""
 
@@ -94,6 +100,8 @@ class Chip(Spec):
         if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"
             raise ValueError(f"adc.range.kind = 'lossless' needs {missing}: sums must be integers")
+        if not self.read_range > 0.0:
+            raise ValueError(f"device.iv: at dac.v_read = {self.dac.v_read:g} V, LRS carries no more current than HRS")
         return self
 
     @property
@@ -119,6 +127,21 @@ class Chip(Spec):
         return self.device.middle(self.mapping.weight_slices) or 0.5
 
     @property
+    def read_states(self) -> tuple[float, float]:
+        """Conductances of the two states as a read at ``dac.v_read`` sees them [S]: of linear cells, their own.
+
+        They are known at design time, so that a cell's characteristic is no error of the weights' scale.
+        """
+        hrs, lrs = self.device.as_read(np.array([self.device.g_hrs, self.device.g_lrs]), self.dac.v_read)
+        return float(hrs), float(lrs)
+
+    @property
+    def read_range(self) -> float:
+        """Difference of the two states as a read sees it [S]: what full-scale cell values stand for."""
+        hrs, lrs = self.read_states
+        return lrs - hrs
+
+    @property
     def gain(self) -> float:
         """Full-scale weights that one unit of cell value stands for: 1 for pairs, ``1/(1 - middle)`` for an offset."""
         return 1.0 / (1.0 - self.middle) if isinstance(self.mapping, OffsetColumn) else 1.0
@@ -130,14 +153,14 @@ class Chip(Spec):
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether ranges must be found from calibration data."""
-        return not (self.dac.is_ideal and self.adc.is_ideal)
+        """Whether ranges must be found from calibration data: those of converters, and of voltages where they count."""
+        return not (self.dac.is_ideal and self.adc.is_ideal and self.device.iv.is_linear)
 
     @property
     def design(self) -> str:
         """Digest of all that converter ranges depend on; faults, errors and seeds are not among it."""
-        parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc"})
-        parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states"})
+        parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc", "wires"})
+        parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states", "iv"})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def replace(self, changes: Dictionary[str, Any]) -> Chip:

@@ -29,8 +29,8 @@ class Dac(Spec):
     percentile: Percentile = 100.0
     """Percentile of the calibration inputs' magnitudes that is full scale; larger inputs saturate."""
     v_read: Volt = 0.2
-    """Voltage of a full-scale input (of a full-scale digit, with input slices) [V]. Cells are linear: it scales the
-    currents that are reported, and no result."""
+    """Voltage of a full-scale input (of a full-scale digit, with input slices) [V]. Of linear cells it scales the
+    currents that are reported, and no result; of others it says how far into the curve they are driven."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from xbarsim.errors import DataError
 from xbarsim.files import read_npz
+from xbarsim.iv import IV, Linear
 from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
 
 __all__ = [
@@ -189,6 +190,8 @@ class Device(Spec):
     """Change of conductances with time."""
     read_noise: ReadNoise | None = None
     """Fluctuation of a cell's conductance from read to read."""
+    iv: IV = Linear()
+    """How a cell's current depends on its voltage."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,6 +207,14 @@ class Device(Spec):
                     f"device.states must run from device.g_hrs = {self.g_hrs:g} to device.g_lrs = {self.g_lrs:g} S, "
                     f"not from {self.states[0]:g} to {self.states[-1]:g}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_law(self) -> Self:
+        if self.is_noisy and not self.iv.is_linear:
+            raise ValueError(
+                f"device.read_noise is defined for linear cells only; device.iv.kind = {self.iv.kind!r} is not linear"
+            )
         return self
 
     @model_validator(mode="after")
@@ -276,6 +287,10 @@ class Device(Spec):
         """Conductances [S] at ``drift.time``; ``z`` are standard normals of the shape of ``g``."""
         exponent = self.drift.exponent if z is None else self.drift.exponent + self.drift.sigma * z
         return np.asarray(g * (self.drift.time / self.drift.t0) ** -exponent)
+
+    def as_read(self, g: Array, v: float) -> Array:
+        """Conductances [S] of single cells as a read at ``v`` [V] sees them: their current for each volt."""
+        return self.iv.linear(g) if self.iv.is_linear else np.asarray(self.iv.current(g, v) / v)
 
     @property
     def drifts(self) -> bool:

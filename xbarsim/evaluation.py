@@ -17,10 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from xbarsim.checks import check_number
 from xbarsim.chip import Chip
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.macro import Activity, check_number
+from xbarsim.macro import Activity
 
 if TYPE_CHECKING:
     from xbarsim.data import Dataset
@@ -145,7 +146,8 @@ def evaluate(
     batch : int
         Samples that are in memory at once; results do not depend on it.
     workers : int, optional
-        Chips that are simulated side by side; the default is the number of processors.
+        Chips that are simulated side by side; the default is the number of processors. With fewer chips, the rest
+        solves arrays side by side.
     monitor : int
         Samples that are followed layer by layer (fewer where their activations exceed 256 MB).
     dtype : float32 or float64
@@ -174,13 +176,17 @@ def evaluate(
     workers = check_number(workers if workers is not None else os.cpu_count() or 1, "workers", 1)
     with threadpool_limits(limits=1):
         if chip.needs_calibration and calibration is None:
-            raise DataError("the chip's converters need ranges: pass calibration inputs")
-        ranges = network.calibrate(chip, calibration) if chip.needs_calibration else None
+            what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
+            raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
+        ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
         reference = _Reference.of(network, data, batch, monitor)
         stop = threading.Event()
+        threads = max(1, workers // len(seeds))
 
         def one(seed: int) -> ChipFigures:
-            programmed = network.program(chip, seed=seed, write=write, calibration=ranges, faults=faults, dtype=dtype)
+            programmed = network.program(
+                chip, seed=seed, write=write, calibration=ranges, faults=faults, dtype=dtype, threads=threads
+            )
             return _figures(programmed, data, reference, seed, batch, progress or _quiet, stop)
 
         finished, complete = _run_all(one, seeds, workers, stop)

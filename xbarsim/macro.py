@@ -6,28 +6,41 @@ that way is nonlinear, tiles and slices are collapsed into one exact product (th
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cells import Cells
+from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
+from xbarsim.effective import effective, read_variance, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.products import Adc, ConvertedProduct, LinearProduct, describe_plan, plain_product
-from xbarsim.programming import nominal, program
+from xbarsim.plan import describe_effort, describe_plan
+from xbarsim.products import (
+    Adc,
+    ConvertedProduct,
+    LinearProduct,
+    Product,
+    SolvedProduct,
+    plain_product,
+)
+from xbarsim.programming import Stages, nominal, program
 from xbarsim.ranges import Inputs, Ranges
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
 
-__all__ = ["Activity", "Macro", "MacroReport", "Ranges", "check_number"]
+__all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
+
+_ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
 
 @dataclass
@@ -75,12 +88,18 @@ class Macro:
     layer : str
         Name of the layer; layers of one chip have random numbers of their own.
     calibration : (n_in, vectors) array, optional
-        Inputs from which DAC and ADC ranges are found; or pass ``ranges``. Needed unless both converters are ideal.
+        Inputs from which DAC and ADC ranges are found; or pass ``ranges``. Needed unless both converters are ideal and
+        cells are linear.
     ranges : Ranges, optional
     dtype : float64 or float32
         Precision of the products.
     faults : FaultMap, optional
         Faults to apply instead of drawing them from ``chip.faults``.
+    threads : int, optional
+        Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
+        number of processors. No result depends on it.
+    stages : Stages, optional
+        `Macro.stages` of this matrix on this chip, which then need not be programmed again.
 
     Raises
     ------
@@ -109,38 +128,63 @@ class Macro:
         ranges: Ranges | None = None,
         dtype: npt.DTypeLike = np.float64,
         faults: FaultMap | None = None,
+        threads: int | None = None,
+        stages: Stages | None = None,
     ) -> None:
-        matrix = _check_weights(weights)
+        matrix = check_weights(weights)
         if not isinstance(chip, Chip):
             raise ChipError(f"chip = {chip!r} is not a Chip; use Chip.load")
-        self.dtype = _check_dtype(dtype)
+        self.dtype = check_dtype(dtype)
         seed, write = check_number(seed, "seed"), check_number(write, "write")
+        self._threads = None if threads is None else check_number(threads, "threads", 1)
         self.chip = chip
         self.n_out, self.n_in = matrix.shape
         self.tiling = Tiling.of(chip, self.n_out, self.n_in)
         if ranges is None and calibration is not None:
-            ranges = Ranges.measure(matrix, chip, _as_chunks(calibration, self.n_in))
+            ranges = Ranges.measure(matrix, chip, _as_chunks(calibration, self.n_in), self._threads)
         if ranges is None and chip.needs_calibration:
-            raise DataError(f"layer {layer!r}: the chip's converters need ranges; pass calibration inputs or ranges")
+            what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
+            raise DataError(f"layer {layer!r}: the chip's {what} need ranges; pass calibration inputs or ranges")
         self.ranges = ranges
         self.activity = Activity()
-        self._scale, self._target = nominal(matrix, chip)
-        if faults is None and chip.faults.map is not None:
-            faults = FaultMap.load(chip.faults.map)
-        self._programmed, self._effective, self.faults = program(
-            self._target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults
-        )
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
-        self._noise_key = stream_key(seed, layer, "read", write)
-        self._bias = self._shift_correction()
-        parts = (chip, self._effective, self._scale, self.tiling, self._inputs)
         self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
-        self._product: LinearProduct | ConvertedProduct
-        if self._adc is None:
-            self._product = LinearProduct(*parts, self.dtype)
-        else:
-            self._product = ConvertedProduct(*parts, self._adc, self.dtype)
+        self._scale = chip.mapping.full_scale(matrix)
+        self.stages = stages or self._program(matrix, seed, write, layer, faults)
+        self._noise_key = stream_key(seed, layer, "read", write)
+        self._product = self._prepare()
+
+    def _program(self, matrix: Array, seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
+        chip = self.chip
+        target = nominal(matrix, chip)[1]
+        if faults is None and chip.faults.map is not None:
+            faults = FaultMap.load(chip.faults.map)
+        programmed, aged, found = program(target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults)
+        seen = effective(aged, chip, self.tiling, self._threads)
+        return Stages(target, programmed, aged, seen, found, self._at_zero(target))
+
+    def _at_zero(self, target: Cells) -> Array | None:
+        """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
+        shift = self._inputs.shift
+        if shift == 0.0:
+            return None
+        if self.chip.device.iv.is_linear:
+            wanted = effective(target, self.chip, self.tiling, self._threads)
+            weights = wanted.weights(self.chip, self._scale, self.tiling)
+            return np.asarray(weights.sum(axis=1) * shift * self._inputs.x_lsb)
+        parts = (self._scale, self.tiling, self._inputs, None, np.float64, self._threads)
+        return SolvedProduct(self.chip, target, *parts).multiply(np.full((self.n_in, 1), shift), _ONE_READ)[0][:, 0]
+
+    def _prepare(self) -> Product:
+        chip, stages, adc = self.chip, self.stages, self._adc
+        parts = (self._scale, self.tiling, self._inputs)
+        if not chip.device.iv.is_linear:
+            return SolvedProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
+        spread = read_variance(stages.aged, stages.effective, chip) if chip.device.is_noisy else None
+        if adc is None:
+            return LinearProduct(chip, stages.effective, spread, *parts, self.dtype)
+        return ConvertedProduct(chip, stages.effective, spread, *parts, adc, self.dtype)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -152,7 +196,8 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        absent = self._target.owned.size - np.count_nonzero(self._target.owned)
+        owned = self.stages.target.owned
+        absent = owned.size - np.count_nonzero(owned)
         return self.tiling.n_cells - int(absent) * self.tiling.cells_per_weight
 
     @property
@@ -162,13 +207,19 @@ class Macro:
 
     @property
     def plan(self) -> str:
-        """How products are computed, and why."""
-        return describe_plan(self.chip)
+        """How products are computed, why, and what wires and nonlinear cells add to the work."""
+        effort = describe_effort(self.chip, [(self.tiling, 1)], "vector")
+        return f"{describe_plan(self.chip)}; {effort}" if effort else describe_plan(self.chip)
 
     @property
     def weights(self) -> Array:
         """The (n_out, n_in) weights that the chip's effective conductances realise."""
-        return self._effective.weights(self.chip, self._scale, self.tiling)
+        return self.stages.effective.weights(self.chip, self._scale, self.tiling)
+
+    @property
+    def faults(self) -> FaultMap:
+        """The stuck cells of each array."""
+        return self.stages.faults
 
     def conductance(self, column: Literal["plus", "minus", "reference"], stage: Stage = "effective") -> Array:
         """Conductances [S] of all cells.
@@ -176,17 +227,18 @@ class Macro:
         Parameters
         ----------
         column : "plus", "minus" (pairs only) or "reference" (offset mapping only)
-        stage : "target" (wanted), "programmed" (reached, with faults), "effective" (at read time)
+        stage : "target" (wanted), "programmed" (reached, with faults), "effective" (what a read sees: at read time, and
+            behind the array's wires, where a cell counts with what reaches the sensed end; of nonlinear cells their
+            current at ``dac.v_read`` for each volt, without wires)
 
         Returns
         -------
         (n_in, n_out) array, or (n_in, n_out, slices) where several cells share a weight; for references
         (n_in, column tiles) or (n_in, column tiles, slices).
         """
-        stages = {"target": self._target, "programmed": self._programmed, "effective": self._effective}
-        if stage not in stages:
-            raise DataError(f"stage = {stage!r} is not valid; choose one of {', '.join(stages)}")
-        cells = stages[stage]
+        if stage not in get_args(Stage):
+            raise DataError(f"stage = {stage!r} is not valid; choose one of {', '.join(get_args(Stage))}")
+        cells: Cells = getattr(self.stages, stage)
         paired = self.chip.mapping.polarities == 2
         if column == "plus" or (column == "minus" and paired):
             g = cells.g[:, :, 0 if column == "plus" else 1]
@@ -211,7 +263,7 @@ class Macro:
         The batch's vectors are numbers 0, 1, ... of a data set, so that the same product has the same read noise each
         time. For other noise, repeat columns, or number them yourself with `multiply`.
         """
-        values = _check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
+        values = check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
         levels = self.quantise(values.reshape(self.n_in, -1))
         return self.multiply(levels).reshape((self.n_out, *values.shape[1:]))
 
@@ -243,105 +295,51 @@ class Macro:
         if not plain or levels.shape[0] != self.n_in or levels.dtype != self.dtype:
             raise DataError(f"levels must be a contiguous {self.dtype} array of shape ({self.n_in}, vectors)")
         reads = analog.Reads(self._noise_key, first_vector, vectors_per_sample)
-        if isinstance(self._product, LinearProduct):
-            y = self._product.multiply(levels, reads)
-        else:
-            y, conversions, clipped = self._product.multiply(levels, reads)
-            self.activity.conversions += conversions
-            self.activity.adc_clipped += clipped
-        if self._bias is not None:
-            y -= self._bias[:, None]
+        y, conversions, clipped = self._product.multiply(levels, reads)
+        self.activity.conversions += conversions
+        self.activity.adc_clipped += clipped
+        if self.stages.at_zero is not None:
+            y -= self.stages.at_zero[:, None]
         return y
 
-    @property
+    @cached_property
     def T(self) -> Transposed:  # noqa: N802 - the name that NumPy users expect
         """The same arrays driven from the other side: bitlines in, wordlines out.
+
+        Drivers stand where bitlines were sensed, sensing circuits where wordlines were driven; the array between them
+        is solved anew, which takes as long as programming.
 
         Raises
         ------
         ChipError
-            Converters are not ideal, reads are noisy, or the mapping has no pairs: such products have no
-            meaning without converters on the other side.
+            Converters are not ideal, reads are noisy, cells are not linear, or the mapping has no pairs: such products
+            have no meaning without converters on the other side.
         """
-        if self._adc is not None or not self.chip.dac.is_ideal or self.chip.device.is_noisy:
+        device = self.chip.device
+        if self._adc is not None or not self.chip.dac.is_ideal or device.is_noisy:
             raise ChipError("the transposed product needs ideal converters and no read noise: set dac, adc to ideal")
+        if not device.iv.is_linear:
+            raise ChipError(f"the transposed product needs linear cells; device.iv.kind = {device.iv.kind!r} is not")
         if self.chip.mapping.polarities != 2:
             raise ChipError(f"the transposed product needs pairs; mapping.kind = {self.chip.mapping.kind!r} has none")
-        return Transposed(self)
-
-    def _shift_correction(self) -> Array | None:
-        """What inputs shifted to positive values add to each output, known from the nominal weights."""
-        if self._inputs.shift == 0.0:
-            return None
-        wanted = self._target.weights(self.chip, self._scale, self.tiling)
-        return np.asarray(wanted.sum(axis=1) * self._inputs.shift * self._inputs.x_lsb)
+        seen = transposed(self.stages.aged, self.chip, self.tiling, self._threads)
+        return Transposed(self, seen.weights(self.chip, self._scale, self.tiling))
 
 
 class Transposed:
     """A macro driven at its bitlines and sensed at its wordlines: ``macro.T @ y``."""
 
-    def __init__(self, macro: Macro) -> None:
-        self._macro, self._weights = macro, macro.weights
+    def __init__(self, macro: Macro, weights: Array) -> None:
+        self._macro, self._weights = macro, weights
 
     def __matmul__(self, y: npt.ArrayLike) -> npt.NDArray[Any]:
         """``weights.T @ y`` for y of shape (n_out,) or (n_out, batch)."""
         m = self._macro
-        values = _check_vectors(y, m.n_out, "y", f"the macro's {m.n_out} outputs")
+        values = check_vectors(y, m.n_out, "y", f"the macro's {m.n_out} outputs")
         product = plain_product(self._weights, values.reshape(m.n_out, -1).astype(m.dtype))
         return product.reshape((m.n_in, *values.shape[1:]))
 
 
-def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in (np.float32, np.float64):
-        raise DataError(f"dtype = {dtype!r} is not valid; products are float32 or float64")
-    return found
-
-
-def check_number(value: int, name: str, least: int = 0) -> int:
-    """The value, if it is an integer from ``least`` on; or else a DataError that names it."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise DataError(f"{name} = {value!r} must be an integer") from None
-    if number < least:
-        raise DataError(f"{name} = {number} must be {least} or more")
-    return number
-
-
-def _check_weights(weights: npt.ArrayLike) -> Array:
-    try:
-        matrix = _real(weights, np.float64)
-    except (TypeError, ValueError):
-        raise DataError("weights must be a 2-D array (n_out, n_in) of numbers") from None
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise DataError(f"weights have shape {matrix.shape}; they must be 2-D (n_out, n_in) and not empty")
-    if not np.isfinite(matrix).all():
-        raise DataError("weights hold NaN or infinite values")
-    return np.ascontiguousarray(matrix)
-
-
-def _real(values: npt.ArrayLike, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
-    if np.iscomplexobj(values):
-        raise TypeError("complex numbers")
-    return np.asarray(values, dtype)
-
-
-def _check_vectors(x: npt.ArrayLike, size: int, name: str, what: str) -> npt.NDArray[Any]:
-    try:
-        values = _real(x, None if isinstance(x, np.ndarray) and x.dtype == np.float32 else np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be an array of numbers") from None
-    if values.ndim not in (1, 2) or values.shape[0] != size:
-        raise DataError(f"{name} has shape {values.shape}; its first dimension must be {what}, its second the batch")
-    if not np.isfinite(values).all():
-        raise DataError(f"{name} holds NaN or infinite values")
-    return np.ascontiguousarray(values)
-
-
 def _as_chunks(calibration: npt.ArrayLike, n_in: int) -> Callable[[], Iterable[npt.NDArray[np.floating]]]:
-    values = _check_vectors(calibration, n_in, "calibration", f"the macro's {n_in} inputs").reshape(n_in, -1)
+    values = check_vectors(calibration, n_in, "calibration", f"the macro's {n_in} inputs").reshape(n_in, -1)
     return lambda: [values]

@@ -1,28 +1,30 @@
 """Products: how levels at the wordlines become numbers at the outputs.
 
 `LinearProduct` is one matrix product, for chips on whose way nothing is nonlinear; `ConvertedProduct` converts every
-tile's column sums and adds them up digitally. Both are prepared once from a chip's cells, and share their inputs.
+tile's column sums and adds them up digitally; `SolvedProduct` solves the arrays for every vector, where cells are not
+linear. All are prepared once from a chip's cells.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cells import Cells, weigh
 from xbarsim.chip import Chip
 from xbarsim.converters import ArrayRange, LosslessRange, bits_for
+from xbarsim.currents import Currents, columns
 from xbarsim.errors import ChipError, DataError
 from xbarsim.mapping import OffsetColumn, significances
-from xbarsim.programming import Cells, weigh
-from xbarsim.ranges import Inputs, Ranges, array_current, columns
+from xbarsim.ranges import Inputs, Ranges, array_current
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 
-__all__ = ["Adc", "ConvertedProduct", "LinearProduct", "describe_plan", "plain_product"]
+__all__ = ["Adc", "ConvertedProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
 
 Array = npt.NDArray[np.float64]
 Levels = npt.NDArray[Any]
@@ -30,17 +32,6 @@ Levels = npt.NDArray[Any]
 _NO_READS = analog.Reads(np.uint64(0), 0, 1)
 _PASS_ROWS = 256
 """Rows that one pass of a product without converters takes: they stay in a small cache."""
-
-
-def describe_plan(chip: Chip) -> str:
-    """Which computation a chip's macros use, and why."""
-    if chip.adc.is_ideal:
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
-        return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
-    cycles = chip.dac.input_slices
-    reads = f"{cycles} input cycles, " if cycles > 1 else ""
-    where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
-    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
 
 
 def plain_product(matrix: Array, x: Levels) -> Levels:
@@ -55,20 +46,34 @@ def _no_noise(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.empty((0, 0, 0, analog.COLUMNS), dtype)
 
 
+class Product(Protocol):
+    """What a macro multiplies with."""
+
+    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
+
+
 class LinearProduct:
-    """One product with the weights that the cells realise; read noise has the exact variance of the cells' sum.
+    """One product with the weights that the cells realise; read noise has the variance of the cells' sum.
 
     A reference column that is noisy is shared by the outputs of its tile, and so is its noise: it stays a column.
+    ``spread`` holds the variances of the cells, None where reads are exact.
     """
 
     def __init__(
-        self, chip: Chip, cells: Cells, scale: Array, tiling: Tiling, inputs: Inputs, dtype: npt.DTypeLike
+        self,
+        chip: Chip,
+        cells: Cells,
+        spread: Cells | None,
+        scale: Array,
+        tiling: Tiling,
+        inputs: Inputs,
+        dtype: npt.DTypeLike,
     ) -> None:
         self.inputs, self.tiling, self.dtype = inputs, tiling, np.dtype(dtype)
-        noisy = chip.device.is_noisy
-        gain = chip.gain * scale * inputs.x_lsb / chip.device.g_range
+        gain = chip.gain * scale * inputs.x_lsb / chip.read_range
         significance = significances(chip.mapping.weight_slices, chip.device.levels)
-        self.shares_noise = noisy and cells.reference.size > 0
+        self.shares_noise = spread is not None and cells.reference.size > 0
         if self.shares_noise:
             self.reference_gain = gain.astype(dtype)[:, None]
             own = weigh(cells.g[:, :, 0], significance) * gain
@@ -78,15 +83,14 @@ class LinearProduct:
         rows = min(tiling.n_in, _PASS_ROWS)
         self.packed = analog.pack(matrix, rows, dtype)
         self.variance = _no_noise(dtype)
-        if noisy:
-            spread = cells.read_variance(chip.device)
+        if spread is not None:
             variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
             if self.shares_noise:
                 variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
             self.variance = analog.pack(variance, rows, dtype)
 
-    def multiply(self, levels: Levels, reads: analog.Reads) -> Levels:
-        """Outputs (n_out, vectors) for levels (n_in, vectors)."""
+    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
         tiling = self.tiling
         out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.shape[1]), self.dtype)
         planes = levels[None]
@@ -95,9 +99,9 @@ class LinearProduct:
             planes = np.stack([levels, (applied**2).sum(axis=0)])
         analog.linear(planes, self.packed, self.variance, reads, out)
         if not self.shares_noise:
-            return out
+            return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs
-        return np.asarray(out[: tiling.n_out] - out[tiling.n_out + tile] * self.reference_gain)
+        return np.asarray(out[: tiling.n_out] - out[tiling.n_out + tile] * self.reference_gain), 0, 0
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,8 @@ class Adc:
         if signed and adc.bits == 1:
             raise ChipError(f"adc.bits = 1 leaves no bit for the magnitude of layer {layer!r}'s signed currents")
         if isinstance(adc.range, LosslessRange):
-            unit = device.g_range / ((device.levels or 2) - 1)
-            g_max = device.g_range if chip.subtracts_before or chip.removes_baseline else device.g_lrs
+            unit = chip.read_range / ((device.levels or 2) - 1)
+            g_max = chip.read_range if chip.subtracts_before or chip.removes_baseline else chip.read_states[1]
             # rounding noise of the division must not cost a bit
             largest = math.ceil(round(chip.array.rows * inputs.plane_max * g_max / unit, 6))
             needed = bits_for(largest, signed)
@@ -154,50 +158,112 @@ class ConvertedProduct:
     """Column sums of every tile and input cycle pass the ADC; shifts, subtractions and sums are digital and exact."""
 
     def __init__(
-        self, chip: Chip, cells: Cells, scale: Array, tiling: Tiling, inputs: Inputs, adc: Adc, dtype: npt.DTypeLike
+        self,
+        chip: Chip,
+        cells: Cells,
+        spread: Cells | None,
+        scale: Array,
+        tiling: Tiling,
+        inputs: Inputs,
+        adc: Adc,
+        dtype: npt.DTypeLike,
     ) -> None:
-        self.inputs, self.tiling, self.adc, self.dtype = inputs, tiling, adc, np.dtype(dtype)
-        mapping, device = chip.mapping, chip.device
-        seen = columns(cells.above(device.g_hrs) if chip.removes_baseline else cells, chip)
+        self.inputs, self.adc, self.dtype = inputs, adc, np.dtype(dtype)
+        seen = columns(cells.above(chip.read_states[0]) if chip.removes_baseline else cells, chip)
         self.n_columns = seen.shape[1]
         rows = min(chip.array.rows, tiling.n_in)
         # in units of a code: integers stay integers in single precision too
         self.packed = analog.pack(seen / adc.unit, rows, dtype)
         self.variance = _no_noise(dtype)
-        if device.is_noisy:
-            spread = cells.read_variance(device)
+        if spread is not None:
             added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
             self.variance = analog.pack(added / adc.unit**2, rows, dtype)
-        self.powers = float(device.levels or 2) ** np.arange(mapping.weight_slices, dtype=np.float64)
-        self.polarities = 1 if chip.subtracts_before else mapping.polarities
-        unit = adc.unit / device.g_range * significances(mapping.weight_slices, device.levels)[0]
-        self.gain = (chip.gain * scale * inputs.x_lsb * unit)[:, None]
-        self.has_reference = cells.reference.size > 0
-        self.level_code = 0.0
-        if isinstance(mapping, OffsetColumn) and mapping.reference == "digital":
-            # what mid-range cells and, unless removed before, the HRS conductance add for each level
-            baseline = 0.0 if chip.removes_baseline else device.g_hrs / device.g_range
-            self.level_code = (baseline + chip.middle) / unit
+        self.logic = _Logic(chip, scale, tiling, inputs, adc.unit)
 
     def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
-        vectors, slices, n_out = levels.shape[1], self.powers.size, self.tiling.n_out
         planes = self.inputs.planes(levels)
-        codes = np.empty((self.n_columns, vectors))
+        codes = np.empty((self.n_columns, levels.shape[1]))
         conversion = analog.Conversion(1.0, float(self.adc.low), float(self.adc.high))
         clipped = analog.converted(planes, self.inputs.shifts, self.packed, self.variance, conversion, reads, codes)
-        own = codes[: n_out * self.polarities * slices].reshape(n_out, self.polarities, slices, vectors)
+        conversions = codes.size * planes.shape[0] * self.packed.shape[0]
+        return np.asarray(self.logic.outputs(codes, levels), self.dtype), conversions, clipped
+
+
+class SolvedProduct:
+    """Column currents of every tile and input cycle are solved vector by vector, and converted if there is an ADC."""
+
+    def __init__(
+        self,
+        chip: Chip,
+        cells: Cells,
+        scale: Array,
+        tiling: Tiling,
+        inputs: Inputs,
+        adc: Adc | None,
+        dtype: npt.DTypeLike,
+        threads: int | None,
+    ) -> None:
+        self.inputs, self.adc, self.dtype = inputs, adc, np.dtype(dtype)
+        self.currents = Currents(cells, chip, tiling, threads)
+        unit = adc.unit if adc is not None else 1.0
+        self.per_current = 1.0 / (unit * inputs.volts_per_level)
+        self.logic = _Logic(chip, scale, tiling, inputs, unit)
+        self.baseline = None
+        if chip.removes_baseline:
+            nothing = Cells(np.zeros_like(cells.g), np.zeros_like(cells.reference), cells.owned)
+            self.baseline = columns(nothing.above(-chip.read_states[0]), chip)
+
+    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
+        total: Array | float = 0.0
+        conversions = clipped = 0
+        for shift, plane in zip(self.inputs.shifts, self.inputs.planes(levels.astype(np.float64)), strict=True):
+            volts = plane * self.inputs.volts_per_level
+            for rows, current in self.currents.read(volts):
+                if self.baseline is not None:
+                    current = current - plain_product(self.baseline[rows], volts[rows])
+                codes = current * self.per_current
+                if self.adc is not None:
+                    wanted = np.floor(codes + 0.5)
+                    codes = np.clip(wanted, self.adc.low, self.adc.high)
+                    conversions += codes.size
+                    clipped += int(np.count_nonzero(codes != wanted))
+                total = total + shift * codes
+        return np.asarray(self.logic.outputs(np.asarray(total), levels), self.dtype), conversions, clipped
+
+
+class _Logic:
+    """Digital logic behind the converters: what columns' sums of codes, shifted by input cycle, make of outputs."""
+
+    def __init__(self, chip: Chip, scale: Array, tiling: Tiling, inputs: Inputs, unit: float) -> None:
+        mapping, levels = chip.mapping, chip.device.levels
+        self.tiling = tiling
+        self.powers = float(levels or 2) ** np.arange(mapping.weight_slices, dtype=np.float64)
+        self.polarities = 1 if chip.subtracts_before else mapping.polarities
+        value = unit / chip.read_range * significances(mapping.weight_slices, levels)[0]
+        self.gain = (chip.gain * scale * inputs.x_lsb * value)[:, None]
+        self.has_reference = tiling.reference_columns > 0
+        self.level_code = 0.0
+        if isinstance(mapping, OffsetColumn) and mapping.reference == "digital":
+            # what mid-range cells and, unless removed before, the HRS conductance add for each level
+            baseline = 0.0 if chip.removes_baseline else chip.read_states[0] / chip.read_range
+            self.level_code = (baseline + chip.middle) / value
+
+    def outputs(self, codes: Array, levels: Levels) -> Array:
+        """Outputs (n_out, vectors) from sums of codes (columns, vectors)."""
+        slices, n_out = self.powers.size, self.tiling.n_out
+        own = codes[: n_out * self.polarities * slices].reshape(n_out, self.polarities, slices, codes.shape[1])
         total = self._shift_add(own[:, 0])
         if self.polarities == 2:
             total -= self._shift_add(own[:, 1])
         elif self.has_reference:
-            shared = self._shift_add(codes[n_out * slices :].reshape(-1, slices, vectors))
+            shared = self._shift_add(codes[n_out * slices :].reshape(-1, slices, codes.shape[1]))
             total -= shared[np.arange(n_out) // self.tiling.outputs]
         if self.level_code:
             ones = np.ones((self.tiling.n_in, 1))
             total -= plain_product(ones, levels.astype(np.float64)) * self.level_code
-        conversions = codes.size * planes.shape[0] * self.packed.shape[0]
-        return np.asarray(total * self.gain, self.dtype), conversions, clipped
+        return np.asarray(total * self.gain)
 
     def _shift_add(self, codes: Array) -> Array:
         """Sum over slices, (outputs, slices, vectors) -> (outputs, vectors), in the slices' order."""

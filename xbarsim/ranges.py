@@ -16,16 +16,21 @@ import numpy.typing as npt
 
 from xbarsim.chip import Chip
 from xbarsim.converters import CalibratedRange, Dac
+from xbarsim.currents import Currents, columns
+from xbarsim.effective import effective
 from xbarsim.errors import DataError
-from xbarsim.programming import Cells, nominal
+from xbarsim.programming import nominal
+from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.quantise import digits, quantise
 
-__all__ = ["Inputs", "Ranges", "array_current", "columns"]
+__all__ = ["Inputs", "Ranges", "array_current"]
 
 Array = npt.NDArray[np.float64]
 Chunks = Callable[[], Iterable[npt.NDArray[np.floating]]]
 _BINS = 1 << 16
+_SOLVED = 256
+"""Vectors whose currents are measured where each must be solved."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +133,17 @@ class Ranges:
             raise DataError(f"ranges: i_max = {self.i_max!r} must be finite and not negative")
 
     @staticmethod
-    def measure(weights: npt.ArrayLike, chip: Chip, chunks: Chunks) -> Ranges:
+    def measure(weights: npt.ArrayLike, chip: Chip, chunks: Chunks, threads: int | None = None) -> Ranges:
         """Find the ranges of a weight matrix.
+
+        Currents are those of the nominal cells behind the chip's wires. Where cells are not linear, they are measured
+        for 256 vectors, evenly spread over the calibration inputs.
 
         Parameters
         ----------
         weights : (n_out, n_in) array
         chunks : called several times, each time gives the same calibration inputs as (n_in, vectors) arrays
+        threads : arrays that are solved side by side; the default is the number of processors
 
         Raises
         ------
@@ -157,28 +166,28 @@ class Ranges:
         inputs = Inputs(chip.dac, largest if largest > 0.0 else 1.0, lowest < 0.0)
         i_max = None
         if not chip.adc.is_ideal and isinstance(chip.adc.range, CalibratedRange):
-            i_max = _largest_current(matrix, chip, inputs, chunks, chip.adc.range.percentile)
+            currents = (_linear_currents if chip.device.iv.is_linear else _solved_currents)(
+                matrix, chip, inputs, chunks, threads
+            )
+            largest = max(float(current.max(initial=0.0)) for current in currents())
+            if chip.adc.range.percentile < 100.0:
+                largest = _percentile(chip.adc.range.percentile, largest, currents())
+            i_max = largest * inputs.volts_per_level
         return Ranges(inputs.x_max, inputs.signed, i_max)
-
-
-def columns(cells: Cells, chip: Chip) -> Array:
-    """Conductances [S] that a column's converter sees, (n_in, columns): differences where pairs are subtracted before
-    conversion; else plus and minus columns, then reference columns.
-    """
-    if chip.subtracts_before:
-        return (cells.g[:, :, 0] - cells.g[:, :, 1]).reshape(cells.g.shape[0], -1)
-    flat = cells.g.reshape(cells.g.shape[0], -1)
-    return np.concatenate([flat, cells.reference.reshape(flat.shape[0], -1)], axis=1) if cells.reference.size else flat
 
 
 def array_current(chip: Chip, inputs: Inputs) -> float:
     """The largest current a column can give [A]: all cells on, all inputs at full scale."""
-    g_max = chip.device.g_range if chip.subtracts_before else chip.device.g_lrs
+    g_max = chip.read_range if chip.subtracts_before else chip.read_states[1]
     return chip.array.rows * g_max * inputs.plane_max * inputs.volts_per_level
 
 
-def _largest_current(matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, percentile: float) -> float:
-    g = columns(nominal(matrix, chip)[1], chip)
+def _linear_currents(
+    matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, threads: int | None
+) -> Callable[[], Iterable[Array]]:
+    """Magnitudes of the column currents [S x level] of all calibration inputs, given anew by each call."""
+    cells = effective(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads)
+    g = columns(cells, chip)
     rows = min(chip.array.rows, g.shape[0])
     tiles = [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, g.shape[0], rows)]
     nothing = np.empty((0, 0, 0, analog.COLUMNS))
@@ -193,10 +202,23 @@ def _largest_current(matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, 
                     analog.linear(part, packed, nothing, reads, out)
                     yield np.abs(out)
 
-    largest = max(float(current.max(initial=0.0)) for current in currents())
-    if percentile < 100.0:
-        largest = _percentile(percentile, largest, currents())
-    return largest * inputs.volts_per_level
+    return currents
+
+
+def _solved_currents(
+    matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, threads: int | None
+) -> Callable[[], Iterable[Array]]:
+    """The same for cells that are not linear, of `_SOLVED` inputs."""
+    currents = Currents(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads)
+    total = sum(chunk.shape[1] for chunk in chunks())
+    wanted = np.unique(np.linspace(0, total - 1, min(total, _SOLVED)).round().astype(np.int64))
+    parts, first = [], 0
+    for chunk in chunks():
+        parts.append(chunk[:, wanted[(wanted >= first) & (wanted < first + chunk.shape[1])] - first].astype(np.float64))
+        first += chunk.shape[1]
+    planes = inputs.planes(inputs.levels(np.concatenate(parts, axis=1))[0]) * inputs.volts_per_level
+    found = [np.abs(current) / inputs.volts_per_level for plane in planes for _, current in currents.read(plane)]
+    return lambda: found
 
 
 def _percentile(percentile: float, largest: float, parts: Iterable[npt.NDArray[np.floating]]) -> float:

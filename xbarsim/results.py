@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ import numpy.typing as npt
 from xbarsim.errors import DataError
 from xbarsim.evaluation import Evaluation, LayerFigures
 from xbarsim.files import new_file
+from xbarsim.versions import versions
 
-__all__ = ["FORMAT", "read_runs", "summarise", "versions", "write_runs"]
+__all__ = ["FORMAT", "read_runs", "summarise", "write_runs"]
 
 FORMAT = "xbarsim-run-1"
 
@@ -39,18 +38,6 @@ _LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
     "injected_stuck_on": ("1", lambda layer: layer.faults.injected_on),
     "injected_stuck_off": ("1", lambda layer: layer.faults.injected_off),
 }
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that a figure can depend on."""
-    packages = ("xbarsim", "numpy", "numba", "llvmlite", "onnx", "onnxruntime", "pydantic", "h5py")
-    found = {"python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except ImportError:
-            found[package] = "source"
-    return found
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:

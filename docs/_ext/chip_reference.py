@@ -78,7 +78,8 @@ def _type(annotation: Any) -> tuple[str, str]:
         members = get_args(plain)
         if members[-1] is Ellipsis:
             name, valid = _type(members[0])
-            return f"list of {name}s", valid and f"each {valid}"
+            several = name.replace("list", "lists", 1) if name.startswith("list") else f"{name}s"
+            return f"list of {several}", valid and f"each {valid}"
         name, valid = _type(members[0])
         return f"list of {len(members)} {name}s", valid and f"each {valid}"
     return _NAMES[plain], _valid(metadata)

@@ -224,7 +224,7 @@ def test_calibration_takes_evenly_spread_vectors_of_all_samples(tmp_path, monkey
     seen = []
     monkeypatch.setattr(calibration, "_VECTORS", 100)
 
-    def measure(weights, chip, chunks):
+    def measure(weights, chip, chunks, threads):
         seen.extend(chunks())
         return xs.Ranges(1.0, True)
 

@@ -73,7 +73,7 @@ class _Sample:
         self.seen += lowering.positions
 
 
-def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibration:
+def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: int | None = None) -> Calibration:
     """Run the digital network once and measure the ranges of each crossbar layer.
 
     At most 65,536 vectors of a layer are kept, evenly spread over samples and positions, and fewer where 512 MB for
@@ -100,7 +100,7 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any]) -> Calibra
     for layer in network.layers:
         parts = kept.pop(layer.name).parts
         ranges[layer.name] = tuple(
-            Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks)  # type: ignore[misc]
+            Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks, threads)  # type: ignore[misc]
             for weights, chunks in zip(layer.weights, parts, strict=True)
         )
     return Calibration(network.digest, chip.design, ranges)

@@ -6,6 +6,7 @@ Digital segments are shared by all chips; the macros of the crossbar layers are 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from xbarsim.macro import Activity, Macro
 from xbarsim.network.batching import Block
 from xbarsim.network.layers import Layer
 from xbarsim.network.sessions import aligned, aligned_empty
+from xbarsim.network.store import save
 
 if TYPE_CHECKING:
     from xbarsim.chip import Chip
@@ -57,6 +59,18 @@ class ProgrammedNetwork:
     def faults(self) -> FaultMap:
         """All stuck cells of this chip."""
         return FaultMap.merge(macro.faults for macros in self.layers.values() for macro in macros)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the programmed chip to an HDF5 file, from which `Network.restore` takes it.
+
+        The file holds the chip, the seed, cells at every stage, faults and ranges, but not the network itself.
+
+        Raises
+        ------
+        OutputError
+            The file exists and ``force`` is not set, or it cannot be written.
+        """
+        save(self, path, force=force)
 
     def run(
         self,

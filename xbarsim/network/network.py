@@ -30,6 +30,7 @@ from xbarsim.network.onnx import Graph, fold, read_onnx
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.sessions import Session
 from xbarsim.network.shapes import infer_shapes
+from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
 
 __all__ = ["Network", "load", "shipped"]
@@ -149,7 +150,9 @@ class Network:
         """The tensor that a layer computes; any other name stands for itself."""
         return next((layer.output for layer in self.layers if layer.name == name), name)
 
-    def calibrate(self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike) -> Calibration:
+    def calibrate(
+        self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
+    ) -> Calibration:
         """Converter ranges for chips of one design, from real inputs.
 
         Parameters
@@ -159,6 +162,8 @@ class Network:
         x
             Inputs, as for `check_feeds`; the digital network runs once on them. Or a finished calibration, which is
             checked and returned.
+        threads
+            As for `program`.
 
         Raises
         ------
@@ -171,7 +176,7 @@ class Network:
             if x.design != chip.design:
                 raise DataError(f"calibration belongs to another design than chip {chip.name!r}; calibrate anew")
             return x
-        return calibrate(self, chip, self.check_feeds(x, "calibration: "))
+        return calibrate(self, chip, self.check_feeds(x, "calibration: "), threads)
 
     def program(
         self,
@@ -182,6 +187,7 @@ class Network:
         calibration: Calibration | Mapping[str, Any] | npt.ArrayLike | None = None,
         faults: FaultMap | None = None,
         dtype: npt.DTypeLike = np.float32,
+        threads: int | None = None,
     ) -> ProgrammedNetwork:
         """The network on one simulated chip.
 
@@ -194,11 +200,15 @@ class Network:
         write
             Number of the write: another one draws new cycle-to-cycle errors.
         calibration
-            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal.
+            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal
+            and its cells are linear.
         faults
             Faults to apply instead of drawing them.
         dtype
             Precision of the products: float32 or float64.
+        threads
+            Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
+            number of processors. No result depends on it.
 
         Raises
         ------
@@ -206,11 +216,12 @@ class Network:
             Calibration is missing or belongs to another model.
         """
         if calibration is None and chip.needs_calibration:
+            what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(
-                f"chip {chip.name!r} needs the ranges of its converters: pass calibration= with input data or with "
+                f"chip {chip.name!r} needs the ranges of its {what}: pass calibration= with input data or with "
                 "what Network.calibrate returns"
             )
-        found = None if calibration is None else self.calibrate(chip, calibration)
+        found = None if calibration is None else self.calibrate(chip, calibration, threads=threads)
         layers = {}
         for layer in self.layers:
             ranges = found.ranges[layer.name] if found else (None,) * len(layer.weights)
@@ -224,10 +235,28 @@ class Network:
                     ranges=own,
                     dtype=dtype,
                     faults=faults,
+                    threads=threads,
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
         return ProgrammedNetwork(self, chip, seed, write, layers)
+
+    def restore(self, path: str | Path, *, threads: int | None = None) -> ProgrammedNetwork:
+        """The network on a simulated chip that `ProgrammedNetwork.save` wrote; its outputs have the same bits.
+
+        Parameters
+        ----------
+        path
+            The file.
+        threads
+            As for `program`; used where cells are not linear.
+
+        Raises
+        ------
+        DataError
+            The file is missing or damaged, or holds another model's chip or one of another version of xbarsim.
+        """
+        return ProgrammedNetwork(self, *restore(self, path, threads))
 
     def run_digital(
         self, feeds: Mapping[str, Any] | npt.ArrayLike, capture: Collection[str] = (), *, first_sample: int = 0

@@ -11,7 +11,7 @@ import onnx
 from xbarsim.network.layers import Layer, has_matrix_product
 from xbarsim.network.onnx import label
 from xbarsim.network.sessions import subgraphs
-from xbarsim.products import describe_plan
+from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -149,6 +149,9 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
     title.append(f"batches  {network.batching.reason}")
     if chip is not None:
         title.append(f"chip     {chip.name}; products {describe_plan(chip)}")
+        layers = network.layers
+        effort = describe_effort(chip, [work for layer in layers for work in _work(network, layer, chip)], "sample")
+        title += [f"circuit  {effort}"] if effort else []
     return Summary(title=tuple(title), rows=tuple(rows))
 
 
@@ -156,6 +159,8 @@ def _crossbar_row(network: Network, layer: Layer, chip: Chip | None) -> SummaryR
     count = len(layer.weights)
     vectors = network.batching.vectors.get(layer.name)
     n_out, n_in = layer.shape
+    plan = "" if chip is None else describe_plan(chip)
+    effort = "" if chip is None else describe_effort(chip, _work(network, layer, chip), "sample")
     return SummaryRow(
         name=layer.name,
         op=layer.op,
@@ -166,5 +171,11 @@ def _crossbar_row(network: Network, layer: Layer, chip: Chip | None) -> SummaryR
         macs=None if vectors is None else vectors * count * n_out * n_in,
         tiles=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_tiles,
         cells=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_cells,
-        plan="" if chip is None else describe_plan(chip),
+        plan=f"{plan}; {effort}" if effort else plan,
     )
+
+
+def _work(network: Network, layer: Layer, chip: Chip) -> list[tuple[Tiling, int]]:
+    """Tilings of a layer's matrices, each with its vectors for one sample, 1 where their number is not known."""
+    vectors = network.batching.vectors.get(layer.name, 1)
+    return [(Tiling.of(chip, *layer.shape), vectors)] * len(layer.weights)

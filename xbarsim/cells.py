@@ -1,0 +1,103 @@
+"""Cells: the conductances that hold one weight matrix, by weight, and how they lie on the arrays.
+
+Programming, wires and products hand them on from stage to stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.chip import Chip
+from xbarsim.device import Device
+from xbarsim.mapping import significances
+from xbarsim.tiling import Tile, Tiling
+
+__all__ = ["Cells", "weigh"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Conductances of all cells of one weight matrix.
+
+    ``g`` has shape (n_in, n_out, polarities, slices) [S]; ``reference`` (n_in, column tiles, slices) [S] holds the
+    offset mapping's reference columns and is empty for pairs; ``owned`` (n_in, n_out) says which weights own cells.
+    """
+
+    g: Array
+    reference: Array
+    owned: npt.NDArray[np.bool_]
+
+    def empty(self) -> Cells:
+        """Cells of the same shape, their conductances to be filled in."""
+        return Cells(np.empty_like(self.g), np.empty_like(self.reference), self.owned)
+
+    # -- on arrays -----------------------------------------------------------------------------------------------------
+
+    def on_array(self, tile: Tile, tiling: Tiling) -> Array:
+        """One array as it lies on the chip: a weight's columns side by side, reference columns last."""
+        block = self.g[_where(tile, tiling)]
+        flat = block.reshape(block.shape[0], -1)
+        if self.reference.size:
+            flat = np.concatenate([flat, self.reference[tile.inputs, tile.column]], axis=1)
+        return flat
+
+    def set_array(self, tile: Tile, tiling: Tiling, array: Array) -> None:
+        """Fill in one array, given as it lies on the chip."""
+        where = _where(tile, tiling)
+        shape = self.g[where].shape
+        count = int(np.prod(shape[1:]))
+        self.g[where] = array[:, :count].reshape(shape)
+        if self.reference.size:
+            self.reference[tile.inputs, tile.column] = array[:, count:]
+
+    def present(self, tile: Tile, tiling: Tiling) -> npt.NDArray[np.bool_] | None:
+        """Where an array has cells; None for everywhere."""
+        if self.owned.all():
+            return None
+        cells = np.broadcast_to(self.owned[..., None, None], self.g.shape)[_where(tile, tiling)]
+        return cells.reshape(cells.shape[0], -1)
+
+    # -- what they stand for -------------------------------------------------------------------------------------------
+
+    def read_variance(self, device: Device) -> Cells:
+        """Variance of each conductance from read to read [S^2], zero where there is no cell."""
+        variance = device.read_variance(self.g)
+        if not self.owned.all():
+            variance[~self.owned] = 0.0
+        return Cells(variance, device.read_variance(self.reference), self.owned)
+
+    def above(self, g_hrs: float) -> Cells:
+        """The same without a conductance that all cells have; currents where there is no cell stay."""
+        g = self.g - (g_hrs if self.owned.all() else np.where(self.owned, g_hrs, 0.0)[..., None, None])
+        return Cells(g, self.reference - g_hrs, self.owned)
+
+    def weights(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
+        """The (n_out, n_in) weights that these conductances realise, which are those that a read sees."""
+        mapping = chip.mapping
+        significance = significances(mapping.weight_slices, chip.device.levels)
+        if mapping.polarities == 2:
+            value = weigh(self.g[:, :, 0] - self.g[:, :, 1], significance) / chip.read_range
+        elif self.reference.size:
+            columns = np.arange(tiling.n_out) // tiling.outputs
+            value = weigh(self.g[:, :, 0] - self.reference[:, columns], significance) / chip.read_range
+        else:
+            value = weigh(self.g[:, :, 0] - chip.read_states[0], significance) / chip.read_range - chip.middle
+        return np.ascontiguousarray((chip.gain * scale * value).T)
+
+
+def _where(tile: Tile, tiling: Tiling) -> tuple[slice, slice, slice]:
+    polarity = slice(None) if tiling.arrays == 1 else slice(tile.array, tile.array + 1)
+    return tile.inputs, tile.outputs, polarity
+
+
+def weigh(slices: Array, factors: Array) -> Array:
+    """Sum over the last axis with factors, term by term: BLAS would round differently from machine to machine."""
+    total = slices[..., 0] * factors[0]
+    for position in range(1, factors.size):
+        total = total + slices[..., position] * factors[position]
+    return np.asarray(total)

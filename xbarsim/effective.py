@@ -1,0 +1,95 @@
+"""Effective: the conductances that a read sees, behind the wires of each array.
+
+Linear cells and their wires are one matrix from wordline voltages to bitline currents, so that the wires are solved
+once, when a chip is programmed, and cost nothing from then on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from xbarsim.cells import Cells
+from xbarsim.chip import Chip
+from xbarsim.circuit import Crossbar
+from xbarsim.tiling import Tile, Tiling
+
+__all__ = ["effective", "in_threads", "read_variance", "transposed"]
+
+Array = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+
+def effective(cells: Cells, chip: Chip, tiling: Tiling, threads: int | None = None) -> Cells:
+    """Conductances [S] that a read sees.
+
+    An array's wires make its cells the transfer matrix of `Crossbar`, which may have currents where it has no cell.
+    Without wires a cell counts alone, as its current at ``dac.v_read`` for each volt; so do cells that are not
+    linear, whose currents behind wires depend on all inputs.
+    """
+    device = chip.device
+    if device.iv.is_linear and not chip.wires.are_ideal:
+        return _each(cells, tiling, threads, lambda g: Crossbar(g, chip.wires, device.iv).transfer_matrix().T)
+    g = device.as_read(cells.g, chip.dac.v_read)
+    return cells if g is cells.g else Cells(g, device.as_read(cells.reference, chip.dac.v_read), cells.owned)
+
+
+def transposed(cells: Cells, chip: Chip, tiling: Tiling, threads: int | None = None) -> Cells:
+    """Conductances [S] that a read from the other side sees: bitlines are driven where they were sensed, and wordlines
+    are sensed where they were driven; cells are linear.
+    """
+    wires, iv = chip.wires.reversed(), chip.device.iv
+    if wires.are_ideal:
+        return effective(cells, chip, tiling, threads)
+    return _each(cells, tiling, threads, lambda g: Crossbar(g.T, wires, iv).transfer_matrix())
+
+
+def read_variance(cells: Cells, seen: Cells, chip: Chip) -> Cells:
+    """Variance of what a read sees of each cell [S^2], to first order.
+
+    A fluctuation of a cell reaches the sensed end as its whole current does, times ``seen / g``, at most 1; what it
+    changes in the currents of other cells is left out. Without wires this is exact.
+    """
+    variance = cells.read_variance(chip.device)
+    if seen is cells:
+        return variance
+
+    def behind(g: Array, whole: Array, own: Array) -> Array:
+        alone = chip.device.as_read(g, chip.dac.v_read)
+        # what stands in series with a cell divides its current by 1 + g r, and a change of it by the square of that
+        slope = np.divide(alone, g, out=np.ones_like(g), where=g > 0.0) ** 2
+        share = np.divide(whole, alone, out=np.ones_like(g), where=alone > 0.0)
+        return np.asarray(own * (slope * np.clip(share, 0.0, 1.0)) ** 2)
+
+    own, reference = variance.g, variance.reference
+    return Cells(behind(cells.g, seen.g, own), behind(cells.reference, seen.reference, reference), cells.owned)
+
+
+def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Array], Array]) -> Cells:
+    """Cells whose arrays are what ``solve`` makes of them."""
+    found = cells.empty()
+
+    def one(tile: Tile) -> None:
+        found.set_array(tile, tiling, solve(cells.on_array(tile, tiling)))
+
+    # lines with two ends take a library's solver, whose own threads would cost time and change roundings
+    with threadpool_limits(limits=1):
+        in_threads(one, list(tiling), threads)
+    return found
+
+
+def in_threads(work: Callable[[T], None], items: Sequence[T], threads: int | None) -> None:
+    """Do the work for each item; items share nothing that they write, so that threads and order change no bit."""
+    if threads == 1 or len(items) <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, len(items)), "xbarsim-array") as pool:
+        for _ in pool.map(work, items):
+            pass

@@ -1,0 +1,60 @@
+"""Plan: how a chip's products are computed, why, and what wires and nonlinear cells add to the work, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xbarsim.chip import Chip
+from xbarsim.tiling import Tiling
+
+__all__ = ["describe_effort", "describe_plan"]
+
+_SECONDS = 1e-7
+"""Time to solve a nonlinear array for one vector, for each cell behind wires: 50 to 220 ns on one core ..."""
+_SECONDS_ALONE = 2e-8
+"""... and without wires, 7 to 50 ns: enough to tell seconds from hours."""
+
+
+def describe_plan(chip: Chip) -> str:
+    """Which computation a chip's macros use, and why."""
+    cycles = chip.dac.input_slices
+    reads = f"{cycles} input cycles, " if cycles > 1 else ""
+    where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
+    if not chip.device.iv.is_linear:
+        after = "the ADC is ideal" if chip.adc.is_ideal else f"sums over {chip.array.rows} rows pass the ADC, {where}"
+        return f"solved: {chip.device.iv.kind} cells are not linear, so each vector is computed alone; {reads}{after}"
+    if chip.adc.is_ideal:
+        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
+        return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
+    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+
+
+def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
+    """What wires and nonlinear cells add to the work; empty where there is nothing to solve.
+
+    Parameters
+    ----------
+    matrices : tilings of weight matrices, each with its number of vectors
+    unit : what these vectors belong to, "vector" or "sample"
+    """
+    wired = not chip.wires.are_ideal
+    arrays = solutions = 0
+    seconds = 0.0
+    for tiling, vectors in matrices:
+        arrays += tiling.n_tiles
+        solutions += tiling.n_tiles * vectors * chip.dac.input_slices
+        seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
+    if not chip.device.iv.is_linear:
+        how = "solutions of an array by Newton's method" if wired else "sums over the cells of an array"
+        return f"{chip.device.iv.kind} cells: {solutions:,} {how} a {unit}, about {_duration(seconds)} on one core"
+    if wired:
+        solved = "1 array is" if arrays == 1 else f"{arrays:,} arrays are"
+        return f"wires: {solved} solved exactly, once, when programmed; products cost as much as without wires"
+    return ""
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}" if seconds < 10.0 * size else f"{seconds / size:,.0f} {unit}"
+    return "less than 1 ms"
