@@ -321,6 +321,17 @@ def test_noise_of_a_cell_is_never_more_than_without_wires():
     assert (variance > 0).all()
 
 
+@pytest.mark.parametrize("r", [1e6, 1e12, 1e100, 1e300])
+def test_no_resistance_is_too_large(r):
+    """Only the cell next to driver and sense is left, where nothing stands in series."""
+    macro = Macro(WEIGHTS, mapped("two-column", wires__r_wordline=r, wires__r_bitline=r))
+    g = macro.conductance("plus", "programmed")[-1, 0]
+    np.testing.assert_allclose(macro.conductance("plus")[-1, 0], g, rtol=2.0 / (r * 1e-6))
+    assert np.abs(macro.conductance("plus")[:-1, 1:]).max() < 1.0 / r
+    with pytest.raises(ChipError, match=r"wires: array 0\.0\.0 has no finite solution"):
+        Macro(WEIGHTS, mapped("two-column", wires__r_wordline=1.7e308, wires__r_bitline=1.7e308))
+
+
 # -- what is refused and what is said ----------------------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ def test_differential_bears_stuck_on_cells_and_two_column_stuck_off_ones(lenet: 
 
 
 def test_accuracy_falls_with_the_wires_resistance_and_differential_pays_most(lenet: xs.Network) -> None:
-    """128 x 128 arrays of 1 to 100 uS: differential cells are on where weights are zero, so their currents are large."""
+    """Arrays of 128 x 128: differential cells are on where weights are zero, so their currents are large."""
     data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=300)
 
     def accuracies(kind: str) -> list[float]:

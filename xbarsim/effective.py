@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.circuit import Crossbar
+from xbarsim.errors import ChipError
 from xbarsim.tiling import Tile, Tiling
 
 __all__ = ["effective", "in_threads", "read_variance", "transposed"]
@@ -32,6 +33,11 @@ def effective(cells: Cells, chip: Chip, tiling: Tiling, threads: int | None = No
     An array's wires make its cells the transfer matrix of `Crossbar`, which may have currents where it has no cell.
     Without wires a cell counts alone, as its current at ``dac.v_read`` for each volt; so do cells that are not
     linear, whose currents behind wires depend on all inputs.
+
+    Raises
+    ------
+    ChipError
+        Resistances are beyond what floating-point numbers hold.
     """
     device = chip.device
     if device.iv.is_linear and not chip.wires.are_ideal:
@@ -76,7 +82,10 @@ def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Ar
     found = cells.empty()
 
     def one(tile: Tile) -> None:
-        found.set_array(tile, tiling, solve(cells.on_array(tile, tiling)))
+        seen = solve(cells.on_array(tile, tiling))
+        if not np.isfinite(seen).all():
+            raise ChipError(f"wires: array {tile.name} has no finite solution; resistances beyond 1e300 ohm overflow")
+        found.set_array(tile, tiling, seen)
 
     # lines with two ends take a library's solver, whose own threads would cost time and change roundings
     with threadpool_limits(limits=1):

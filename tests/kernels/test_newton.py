@@ -125,11 +125,29 @@ def test_kirchhoffs_law_holds_with_an_independent_law(law, ends, shape):
         assert np.abs(net).max() <= 1e-11 * np.abs(i).max() + 1e-13 * 0.5 / r
 
 
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("scheme", ["read", "half", "third", "floating"])
+@pytest.mark.parametrize("law", [name for name in LAWS if "transistor" in name])
+@pytest.mark.parametrize("r", [1.0, 50.0, 1e3])
+def test_what_floating_bitlines_of_transistors_leave_unsolved_is_said(law, r):
+    """A bitline that floats can rise until it turns its own cells off, which these steps may not find."""
+    g, wires, volts = circuit(6, 3, 4, r=r, scheme="floating")
+    w, b, i, _, _, converged = solve(g, LAWS[law], wires, volts)
+    assert np.isfinite(w).all()
+    assert np.isfinite(b).all()
+    worst = max(np.abs(net).max() for net in kirchhoff(g, LAWS[law], wires, volts, w[0], b[0], i[0]))
+    right = worst <= 1e-9 * np.abs(i).max() + 1e-13 * 0.5 / r
+    assert right or not converged[0]
+
+
+@pytest.mark.parametrize(
+    ("law", "scheme"),
+    [
+        (law, scheme)
+        for law in LAWS
+        for scheme in ("read", "half", "third", "floating")
+        if not ("transistor" in law and scheme == "floating")
+    ],
+)
 def test_small_arrays_against_scipys_root_finder(law, scheme):
-    if "transistor" in law and scheme == "floating":
-        pytest.skip("a floating bitline of 1T1R cells turns them off: not supported")
     law = LAWS[law]
     g, wires, volts = circuit(6, 3, 4, r=50.0, scheme=scheme)
     w, b, _, iterations, residual, converged = solve(g, law, wires, volts)
