@@ -54,9 +54,9 @@ class Crossbar:
     >>> import numpy as np, xbarsim as xs
     >>> xb = xs.Crossbar([[1e-4, 2e-4], [3e-4, 4e-4]], xs.Wires(r_wordline=50.0, r_bitline=50.0))
     >>> (xb.transfer_matrix() @ [0.1, 0.2]).round(9)
-    array([6.7803e-05, 9.3881e-05])
+    array([6.9950e-05, 9.8039e-05])
     >>> xb.solve([0.1, 0.2]).i_out.round(9)
-    array([6.7803e-05, 9.3881e-05])
+    array([6.9950e-05, 9.8039e-05])
     """
 
     def __init__(self, g: npt.ArrayLike, wires: Wires | None = None, iv: IV | None = None) -> None:

@@ -26,8 +26,8 @@ Array = npt.NDArray[np.float64]
 Name = Callable[[int, int], str]
 
 # Newton's last step is below reltol, and the error after it about the square of that: 1e-7 is enough for 12 digits.
-# With 1e-8, rounding may keep ngspice from ever seeing convergence where lines float. Its default gmin of 1e-12 S, which
-# lies beside each transistor, would cost six digits.
+# With 1e-8, rounding may keep ngspice from ever seeing convergence where lines float. Its default gmin of 1e-12 S,
+# which lies beside each transistor, would cost six digits.
 _OPTIONS = ".options reltol=1e-7 abstol=1e-15 vntol=1e-10 gmin=1e-21 itl1=1000"
 _INSTALL = "install it (Debian, Ubuntu: apt-get install ngspice; macOS: brew install ngspice)"
 
