@@ -3,8 +3,8 @@
 Three tasks by size of a square array: the transfer matrix, one input vector with all voltages and currents, and one
 vector for cells with sinh characteristics. Every figure is the best of several rounds in which all take turns on one
 thread, errors are against an oracle in extended precision, and a peer that is missing or too slow is named. Run
-``python benchmarks/circuit.py [--quick] [--json] [--plot FILE]``; peers: ``pip install --no-deps badcrossbar``,
-``pip install scipy``, ``apt-get install ngspice``.
+``python benchmarks/circuit.py [--quick] [--json] [--plot FILE]``; peers: ``pip install scipy``, ``pip install --no-deps
+badcrossbar pathvalidate``, ``apt-get install ngspice``.
 """
 
 from __future__ import annotations

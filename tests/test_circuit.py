@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xbarsim import Bias, ChipError, CircuitError, Crossbar, DataError, Wires
 from xbarsim.bias import FLOATING
-from xbarsim.iv import Sinh
+from xbarsim.iv import Selector, Sinh, Transistor
 
 extended = pytest.mark.skipif(not oracle.IS_EXTENDED, reason="numpy.longdouble is no more than double precision here")
 
@@ -238,3 +238,16 @@ def test_conductances_and_matrices_cannot_be_changed_behind_its_back():
     assert crossbar.g[0, 0] == 1e-5
     with pytest.raises(ValueError, match="read-only"):
         crossbar.transfer_matrix()[0, 0] = 1.0
+
+
+@pytest.mark.parametrize(
+    "law", [Sinh(v0=0.25), Selector(i0=1e-9, v0=0.05), Transistor(v_gate=1.5, v_threshold=0.4, k=1e-4)]
+)
+def test_where_no_current_can_flow_voltages_are_those_of_the_only_source(law):
+    """One end of one line is driven: all nodes take its voltage, however little is left to compare currents with."""
+    bias = Bias(np.array([0.3, FLOATING]), np.full(2, FLOATING), np.full(3, FLOATING), np.full(3, FLOATING))
+    wires = Wires(r_wordline=800.0, r_bitline=250.0, r_driver=30.0)
+    found = Crossbar(np.array([[1e-4, 1e-5, 3e-5], [2e-5, 1e-6, 1e-4]]), wires, law).solve(bias)
+    np.testing.assert_allclose(found.v_wordline, 0.3, rtol=1e-11)
+    np.testing.assert_allclose(found.v_bitline, 0.3, rtol=1e-11)
+    np.testing.assert_allclose(found.i_cell, 0.0, atol=1e-15)

@@ -138,7 +138,7 @@ class Bias:
         if g.shape != self.shape:
             raise DataError(f"bias is for an array of shape {self.shape}, not {g.shape}")
         ends = [np.isnan(array.reshape(array.shape[0], -1)) for array in (self.left, self.right, self.top, self.bottom)]
-        if any((end != end[:, :1]).any() for end in ends):
+        if self.batch and any((end != end[:, :1]).any() for end in ends):
             raise CircuitError("bias: the same ends must float throughout the batch")
         open_left, open_right, open_top, open_bottom = (end[:, 0] for end in ends)
         _check_short("wordline", self.left, self.right, 2 * wires.r_driver + (g.shape[1] - 1) * wires.r_wordline)
@@ -177,7 +177,9 @@ def _volts(values: Any, name: str) -> Array:
 
 
 def _check_short(kind: str, near: Array, far: Array, resistance: float) -> None:
+    if resistance > 0.0:
+        return
     differs = (near != far) & ~np.isnan(near) & ~np.isnan(far)
-    if resistance == 0.0 and differs.any():
+    if differs.any():
         line = np.argwhere(differs)[0][0]
         raise CircuitError(f"{kind} {line} is a short circuit: two voltages at its ends and no resistance between them")

@@ -253,7 +253,8 @@ class Crossbar:
         w, b = (np.empty((volts.left.shape[0], *self.shape)) for _ in range(2))
         iterations, residual, converged = potentials.solve(g, wires, volts, injected, tolerance, max_iterations, w, b)
         _check_converged(converged, residual, iterations, "lines of very different resistance converge slowly")
-        i_cell = g * (w - b)
+        i_cell = w - b
+        i_cell *= g
         return Solution.of(bias, self.wires, w, b, i_cell + injected if injected.size else i_cell, residual, iterations)
 
     def _solve_nonlinear(self, bias: Bias, tolerance: float, max_iterations: int) -> Solution:

@@ -90,8 +90,11 @@ def _ends(i_cell: Array, near: Array, far: Array, r_segment: float, r_terminal: 
     With both ends held at a voltage, each node's current is shared in inverse proportion to the resistances to both
     ends, and the difference of the voltages adds a current through the line.
     """
-    nodes = i_cell.shape[2]
     total = i_cell.sum(axis=2).T.reshape(near.shape)
+    open_near, open_far = np.isnan(near), np.isnan(far)
+    if open_far.all() or open_near.all():
+        return np.where(open_near, 0.0, total), np.where(open_far, 0.0, total)
+    nodes = i_cell.shape[2]
     through = 2.0 * r_terminal + (nodes - 1) * r_segment
     if through > 0.0:
         # part of the whole line that lies between a node and the far end
@@ -99,6 +102,5 @@ def _ends(i_cell: Array, near: Array, far: Array, r_segment: float, r_terminal: 
         shared = (i_cell @ lever).T.reshape(near.shape) + (near - far) / through
     else:
         shared = 0.5 * total
-    open_near, open_far = np.isnan(near), np.isnan(far)
     first = np.where(open_near, 0.0, np.where(open_far, total, shared))
-    return first, np.where(open_near & open_far, 0.0, np.where(open_far, 0.0, total - first))
+    return first, np.where(open_far, 0.0, total - first)

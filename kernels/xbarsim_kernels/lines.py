@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 
 from xbarsim_kernels import simd
 from xbarsim_kernels._jit import COMPILED, kernel
+from xbarsim_kernels.memory import kept
 from xbarsim_kernels.simd import LANES, Compiled
 
 __all__ = [
@@ -186,8 +187,8 @@ def layout(rows: int, cols: int) -> Lines:
 
 
 def memory(count: int) -> Array:
-    """A block of zeros whose vectors do not straddle lines of the cache."""
-    m = cast("Array", simd.aligned(count, np.empty(0)))
+    """A block of zeros, good until the thread's next computation."""
+    m = cast("Array", kept("lines", count, np.float64))
     m[:] = 0.0
     return m
 

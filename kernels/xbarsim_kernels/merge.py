@@ -7,7 +7,6 @@ no right-hand sides.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from xbarsim_kernels import reference
 from xbarsim_kernels._jit import COMPILED, kernel
 from xbarsim_kernels.blocks import BOTTOM, LEFT, LEVEL_ROOM, PORTS, RIGHT, SIDE, TOP, WORK_ROOM, block_ports, join
+from xbarsim_kernels.memory import kept
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 from xbarsim_kernels.panels import (
     SCRATCH_ROOM,
@@ -34,23 +34,6 @@ __all__ = ["transfer_matrix"]
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
-
-_KEPT_BYTES = 16 << 20
-_rooms = threading.local()
-
-
-def _room(number: int, size: int, dtype: npt.DTypeLike) -> Floats:
-    """Memory for one of the two levels that are alive at a time.
-
-    A thread keeps it, up to a size: new memory from the system costs more time than the merge of a small array.
-    """
-    name = f"{np.dtype(dtype).name}-{number}"
-    room: Floats | None = getattr(_rooms, name, None)
-    if room is None or room.size < size:
-        room = aligned(size, np.empty(0, dtype))
-        if room.nbytes <= _KEPT_BYTES:
-            setattr(_rooms, name, room)
-    return room[:size]
 
 
 def transfer_matrix(
@@ -118,7 +101,7 @@ class _Level:
     def empty(number: int, sizes: Integers, dtype: npt.DTypeLike) -> _Level:
         """A level with room for its blocks."""
         room = sizes.reshape(-1, 4).sum(axis=1) ** 2
-        return _Level(number, sizes, np.cumsum(room) - room, _room(number % 2, int(room.sum()), dtype))
+        return _Level(number, sizes, np.cumsum(room) - room, kept(f"merge-{number % 2}", int(room.sum()), dtype))
 
     @staticmethod
     def of_cells(g: Floats, rs: Floats, rt: Floats, both_driven: bool, both_sensed: bool) -> _Level:

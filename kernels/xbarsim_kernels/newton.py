@@ -60,6 +60,8 @@ _LOOSEST = 1e-2
 _PAST = 0.5
 """How much steeper than the way down before a step, the way up after it may be."""
 
+_ROUNDING = 2.0**-52
+
 _BISECTIONS = 20
 
 _MOST = 1000.0
@@ -171,10 +173,11 @@ def _compare(m: Array, at: Lines, of: Vectors, state: State, t: float) -> float:
 
 
 @kernel
-def _accept(m: Array, at: Lines, of: Vectors, state: State, t: float) -> tuple[float, float, float]:
+def _accept(m: Array, at: Lines, of: Vectors, state: State, t: float) -> tuple[float, float, float, float]:
     """The state that was tried; its lines are factored, ready for a step from it.
 
-    Returns the most that a cell misses, the largest current and the sum of squares of what cells miss.
+    Returns the most that a cell misses, the largest current, the largest slope and the sum of squares of what cells
+    miss.
     """
     size = at.height * at.pitch
     step, rest, squares = splat(m, t), splat(m, 1.0 - t), splat(m, 0.0)
@@ -194,7 +197,7 @@ def _accept(m: Array, at: Lines, of: Vectors, state: State, t: float) -> tuple[f
     store(m, at.lanes, squares)
     result = total(m, at.lanes)
     factor(m, at)
-    return extent(m, at, of.injected, size), extent(m, at, state.i, size), result
+    return extent(m, at, of.injected, size), extent(m, at, state.i, size), extent(m, at, at.g, size), result
 
 
 @kernel
@@ -242,8 +245,9 @@ def _solve_one(
     currents(code, params, g, w, b, i, slope)
     _compare(m, at, of, state, t)
     while True:
-        missed, flow, squares = _accept(m, at, of, state, t)
-        near = missed <= ENOUGH * goal * flow
+        missed, flow, slope_most, squares = _accept(m, at, of, state, t)
+        # where next to nothing flows, the rounding of voltages is all that is left
+        near = missed <= ENOUGH * max(goal * flow, _ROUNDING * slope_most * volts)
         if near or iterations >= max_iterations or not np.isfinite(squares):
             residual = _renew(m, at, of, again, state)
             currents(code, params, g, w, b, i, slope)
