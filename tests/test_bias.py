@@ -47,6 +47,9 @@ def test_schemes_of_selection(scheme, wordlines, bitlines):
     [
         ((3, 0, 1.0, 3, 2, "half"), "row = 3 is not in the array: it has rows 0 to 2"),
         ((0, -1, 1.0, 3, 2, "half"), "col = -1"),
+        ((1.5, 0, 1.0, 3, 2, "half"), "row = 1.5, col = 0, v = 1.0 must be two integers and a voltage"),
+        ((0, 0, "x", 3, 2, "half"), "v = 'x' must be two integers and a voltage"),
+        ((0, 0, float("nan"), 3, 2, "half"), "v = nan is not valid"),
         ((0, 0, 1.0, 3, 2, "quarter"), "scheme = 'quarter' is not valid; choose one of half, third"),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_matrix_and_the_solution_agree_for_all_sides_and_zeros(drive, sense,
     expected = crossbar.transfer_matrix() @ v
     found = crossbar.solve(v)
     np.testing.assert_allclose(found.i_out, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
-    np.testing.assert_allclose(crossbar.currents(v), expected, rtol=1e-15)
+    np.testing.assert_allclose(crossbar.currents(v), expected, rtol=0, atol=1e-14 * np.abs(expected).max())
 
 
 @given(
@@ -195,8 +195,9 @@ def test_conductances_that_are_none(g, message):
 def test_wrong_specifications():
     with pytest.raises(ChipError, match="is not a Wires"):
         Crossbar([[1e-5]], {"r_wordline": 1.0})
-    with pytest.raises(ChipError, match="is not a cell's current-voltage law"):
-        Crossbar([[1e-5]], iv="sinh")
+    for law in ("sinh", Sinh):
+        with pytest.raises(ChipError, match="is not a cell's current-voltage law"):
+            Crossbar([[1e-5]], iv=law)
     with pytest.raises(ChipError, match="precision = 'half' is not valid"):
         Crossbar([[1e-5]]).transfer_matrix("half")
     with pytest.raises(ChipError, match="'sinh' are not linear"):
@@ -220,8 +221,50 @@ def test_what_floats_entirely_has_no_solution():
 def test_giving_up_says_what_to_do():
     rng = np.random.default_rng(0)
     hard = Crossbar(1.0 / rng.uniform(1.0, 1e6, (40, 40)), Wires(r_wordline=50.0, r_bitline=50.0))
-    with pytest.raises(CircuitError, match=r"no convergence after 1 iterations: .* raise max_iterations or tolerance"):
+    with pytest.raises(
+        CircuitError, match=r"no convergence after 1 iterations: .*; raise max_iterations = 1, or toler"
+    ):
         hard.solve(np.ones(40), max_iterations=1)
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"tolerance": -1.0}, "tolerance = -1.0 is not valid"),
+        ({"tolerance": 1.0}, "tolerance = 1.0 is not valid"),
+        ({"tolerance": float("nan")}, "tolerance = nan is not valid"),
+        ({"tolerance": "a"}, "tolerance = 'a' and max_iterations = 1000 must be a number and an integer"),
+        ({"max_iterations": 0}, "max_iterations = 0 is not valid"),
+        ({"max_iterations": 1.5}, "max_iterations = 1.5 must be a number and an integer"),
+    ],
+)
+def test_limits_out_of_range(limits, message):
+    with pytest.raises(DataError, match=message):
+        Crossbar([[1e-5]]).solve([1.0], **limits)
+
+
+def test_lines_that_turn_their_own_cells_off_have_no_voltage():
+    """From 0.5 V on an open bitline all its transistors are off, so any voltage above that would do."""
+    law = Transistor(v_gate=0.9, v_threshold=0.4, k=1e-4)
+    crossbar = Crossbar(np.full((4, 4), 1e-4), Wires(r_driver=10.0, r_sense=10.0), law)
+    bias = Bias(np.ones(4), np.full(4, FLOATING), np.full(4, FLOATING), np.array([0.0, *[FLOATING] * 3]))
+    with pytest.raises(CircuitError, match=r"bitline 1 floats, and no voltage was found .*'transistor'"):
+        crossbar.solve(bias)
+
+
+def test_currents_take_inputs_and_have_the_same_bits_in_any_batch():
+    crossbar = Crossbar(cells(40, 30), Wires(r_wordline=2.0, r_bitline=2.0))
+    v = np.random.default_rng(0).normal(size=(40, 7))
+    together = crossbar.currents(v)
+    for k in range(7):
+        np.testing.assert_array_equal(crossbar.currents(v[:, k]), together[:, k])
+    with pytest.raises(DataError, match="pass a Bias to solve"):
+        crossbar.currents(Bias.read(v, 30))
+
+
+def test_changing_nothing_changes_nothing():
+    crossbar = Crossbar(cells(4, 3), Wires(r_wordline=2.0))
+    np.testing.assert_array_equal(crossbar.change([], [], []).transfer_matrix(), crossbar.transfer_matrix())
 
 
 def test_single_precision():

@@ -34,6 +34,7 @@ def files(tmp_path: Path) -> Path:
     np.savez(tmp_path / "nan.npz", v=V * np.nan)
     np.savez(tmp_path / "edges.npz", left=V, right=V)
     np.savez(tmp_path / "negative.npz", g=-G)
+    np.savez(tmp_path / "twice.npz", v=V, left=V)
     (tmp_path / "broken.npz").write_bytes((tmp_path / "G.npz").read_bytes()[:100])
     (tmp_path / "taken.h5").write_bytes(b"precious")
     return tmp_path
@@ -44,6 +45,7 @@ def test_solve_prints_writes_and_draws(xbarsim: Any, files: Path) -> None:
     assert result.code == 0, result.err
     expected = Crossbar(G, LINES).solve(V)
     assert "array  12 x 9, cells linear" in result.out
+    assert "bitline current [uA]" in result.out
     assert f"{1e6 * expected.i_out.max():.6g}" in result.out
     with h5py.File(files / "sol.h5") as file:
         assert file.attrs["format"] == "xbarsim-solution-1"
@@ -103,6 +105,8 @@ def test_netlist_compares_with_ngspice(xbarsim: Any, files: Path, law: list[str]
         (["G.npz", "--v", "V.npz", "--wires", "r_wordline=-1"], ["wires.r_wordline = -1.0", "[ohm]"]),
         (["G.npz", "--v", "V.npz", "--wires", "r_wordlin=1"], ["unknown field 'wires.r_wordlin'", "'r_wordline'"]),
         (["G.npz", "--v", "V.npz", "--wires", "r_wordline"], ["--wires 'r_wordline'", "FIELD=VALUE"]),
+        (["G.npz", "--v", "V.npz", "--wires", "r_sense=1", "--wires", "r_sense=2"], ["r_sense is given twice"]),
+        (["G.npz", "--v", "twice.npz"], ["twice.npz", "both 'v' and voltages of edges"]),
         (["G.npz", "--v", "V.npz", "--iv", "kind=cubic"], ["iv.kind = 'cubic'", "'sinh'"]),
         (["G.npz", "--v", "V.npz", "--iv", "kind=sinh"], ["iv.v0 is missing"]),
         (

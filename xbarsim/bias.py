@@ -6,6 +6,7 @@ lines at a half, at thirds, grounded or floating.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,8 +92,14 @@ class Bias:
         Raises
         ------
         DataError
-            No such row, column or scheme.
+            No such row, column or scheme, or no finite voltage.
         """
+        try:
+            row, col, v = operator.index(row), operator.index(col), float(v)
+        except (TypeError, ValueError):
+            raise DataError(f"row = {row!r}, col = {col!r}, v = {v!r} must be two integers and a voltage") from None
+        if not np.isfinite(v):
+            raise DataError(f"v = {v} is not valid; the selected cell needs a finite voltage")
         others = {
             "half": (v / 2, v / 2),
             "third": (v / 3, 2 * v / 3),
@@ -169,7 +176,9 @@ def _volts(values: Any, name: str) -> Array:
     except (TypeError, ValueError):
         raise DataError(f"{name} must be an array of voltages") from None
     if volts.ndim not in (1, 2) or 0 in volts.shape:
-        raise DataError(f"{name} has shape {volts.shape}; voltages have shape (lines,) or (lines, batch)")
+        raise DataError(
+            f"{name} has shape {volts.shape}; voltages have shape (lines,) or (lines, batch), none of them 0"
+        )
     if np.isinf(volts).any():
         raise DataError(f"{name} holds infinite voltages")
     volts.setflags(write=False)

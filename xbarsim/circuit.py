@@ -6,6 +6,7 @@ and nonlinear cells are solved for the voltages of all nodes.
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Literal
 
 import numpy as np
@@ -13,11 +14,11 @@ import numpy.typing as npt
 
 from xbarsim.bias import Bias
 from xbarsim.errors import ChipError, CircuitError, DataError
-from xbarsim.iv import IV, Linear
+from xbarsim.iv import IV, Law, Linear
 from xbarsim.netlist import deck
 from xbarsim.solution import Solution
 from xbarsim.wires import Wires
-from xbarsim_kernels import merge, potentials
+from xbarsim_kernels import analog, merge, potentials
 
 __all__ = ["Crossbar"]
 
@@ -26,6 +27,8 @@ Array = npt.NDArray[np.float64]
 _LINEAR = Linear()
 _UPDATE_CELLS = 1 << 16
 """Cells, over all solutions that are computed at once, of which an update holds all voltages and currents."""
+_PASS_ROWS = 256
+"""Rows that one pass of a product takes: they stay in a small cache."""
 _CHUNK_BYTES = 64 << 20
 """Memory for the node voltages of the solutions that are computed at once where only currents are wanted."""
 
@@ -65,7 +68,7 @@ class Crossbar:
         self.iv = _LINEAR if iv is None else iv
         if not isinstance(self.wires, Wires):
             raise ChipError(f"wires = {wires!r} is not a Wires; use xbarsim.Wires(r_wordline=..., ...)")
-        if not hasattr(self.iv, "is_linear"):
+        if not isinstance(self.iv, Law):
             raise ChipError(f"iv = {iv!r} is not a cell's current-voltage law; use a class of xbarsim.iv")
         self._transfer: Array | None = None
 
@@ -127,12 +130,26 @@ class Crossbar:
     def currents(self, v: npt.ArrayLike) -> Array:
         """Currents out of the bitlines only, (cols,) or (cols, batch) [A], for inputs (rows,) or (rows, batch) [V].
 
-        Linear cells: one product with the transfer matrix. Others: solved vector by vector, in bounded memory.
+        Linear cells: one product with the transfer matrix. Others: solved vector by vector, in bounded memory. A
+        vector's currents have the same bits in whatever batch it comes.
+
+        Raises
+        ------
+        DataError
+            Voltages are not finite, or their shape is not the array's; what is applied to each end goes to `solve`.
+        CircuitError
+            The solver does not converge.
         """
+        if isinstance(v, Bias):
+            raise DataError("currents takes the inputs of the wordlines; pass a Bias to solve")
         self._bias(v)
         volts = np.asarray(v, np.float64)
         if self.iv.is_linear:
-            return np.asarray(self.transfer_matrix() @ volts)
+            x = np.ascontiguousarray(volts.reshape(1, self.shape[0], -1))
+            out = np.empty((self.shape[1], x.shape[2]))
+            packed = analog.pack(self.transfer_matrix().T, min(self.shape[0], _PASS_ROWS), np.float64)
+            analog.linear(x, packed, np.empty((0, 0, 0, analog.COLUMNS)), analog.Reads(np.uint64(0), 0, 1), out)
+            return out.reshape(self.shape[1], *volts.shape[1:])
         if volts.ndim == 1:
             return self.solve(volts).i_out
         out = np.empty((self.shape[1], volts.shape[1]))
@@ -158,7 +175,7 @@ class Crossbar:
         new = np.array(self.g)
         new[places[0], places[1]] = values
         changed = Crossbar(new, self.wires, self.iv)
-        if self._transfer is not None and places.shape[1] <= _most_updates(self.shape):
+        if self._transfer is not None and 0 < places.shape[1] <= _most_updates(self.shape):
             changed._transfer = self._updated(places, changed._linear()[places[0], places[1]])
             changed._transfer.setflags(write=False)
         return changed
@@ -200,18 +217,20 @@ class Crossbar:
         v : (rows,) or (rows, batch) array [V], or Bias
             Inputs of the wordlines, with the bitlines at virtual ground; or what is applied to each line's ends.
         tolerance
-            Where to stop, as a fraction of the largest voltage.
+            Where to stop, as a fraction of the largest voltage: 0 or more, below 1.
         max_iterations
-            Where to give up.
+            Where to give up, at least 1.
 
         Raises
         ------
         DataError
-            Voltages are not finite, or their shape is not the array's.
+            Voltages are not finite, or their shape is not the array's; or the tolerance or the number of iterations is
+            out of range.
         CircuitError
             Some line has no defined voltage, or the solver does not converge.
         """
         bias = self._bias(v)
+        tolerance, max_iterations = _limits(tolerance, max_iterations)
         if self.iv.is_linear:
             return self._solve_linear(bias, np.empty((0, *self.shape)), tolerance, max_iterations)
         return self._solve_nonlinear(bias, tolerance, max_iterations)
@@ -252,7 +271,7 @@ class Crossbar:
         wires, volts = self._terminals(bias)
         w, b = (np.empty((volts.left.shape[0], *self.shape)) for _ in range(2))
         iterations, residual, converged = potentials.solve(g, wires, volts, injected, tolerance, max_iterations, w, b)
-        _check_converged(converged, residual, iterations, "lines of very different resistance converge slowly")
+        _check_converged(converged, residual, iterations, max_iterations, "lines of very different resistance")
         i_cell = w - b
         i_cell *= g
         return Solution.of(bias, self.wires, w, b, i_cell + injected if injected.size else i_cell, residual, iterations)
@@ -265,8 +284,25 @@ class Crossbar:
         iterations, residual, converged = newton.solve(
             self.g, self.iv.code, self.iv.params(), wires, volts, tolerance, max_iterations, w, b, i_cell
         )
-        _check_converged(converged, residual, iterations, f"cells of kind {self.iv.kind!r} may be too steep")
+        cause = f"cells of kind {self.iv.kind!r} may be too steep, or turned off where lines float"
+        _check_converged(converged, residual, iterations, max_iterations, cause)
+        self._check_floating(bias, volts, i_cell)
         return Solution.of(bias, self.wires, w, b, i_cell, residual, iterations)
+
+    def _check_floating(self, bias: Bias, volts: potentials.Volts, i_cell: Array) -> None:
+        """See that no current ends in a line that floats: cells that are turned off leave its voltage undetermined."""
+        largest = max(float(np.abs(end).max(initial=0.0)) for end in volts)
+        allowed = 1e-8 * np.abs(i_cell).max(axis=(1, 2)) + 1e-12 * self.g.max() * largest
+        edges = (("wordline", 2, bias.left, bias.right), ("bitline", 1, bias.top, bias.bottom))
+        for kind, axis, near, far in edges:
+            ends = np.abs(i_cell.sum(axis=axis)) > allowed[:, None]
+            lost = ends & (np.isnan(near) & np.isnan(far)).reshape(near.shape[0], -1).T
+            if lost.any():
+                line = int(np.argwhere(lost)[0, 1])
+                raise CircuitError(
+                    f"{kind} {line} floats, and no voltage was found at which its cells of kind {self.iv.kind!r} carry "
+                    "no current into it; apply a voltage to one of its ends"
+                )
 
     def _terminals(self, bias: Bias) -> tuple[potentials.Wires, potentials.Volts]:
         """The bias as kernels want it: open ends are infinite resistances, the batch comes first."""
@@ -285,14 +321,33 @@ class Crossbar:
 
 
 def _check_converged(
-    converged: npt.NDArray[np.bool_], residual: Array, iterations: npt.NDArray[np.int64], cause: str
+    converged: npt.NDArray[np.bool_],
+    residual: Array,
+    iterations: npt.NDArray[np.int64],
+    max_iterations: int,
+    cause: str,
 ) -> None:
-    if not converged.all():
-        k = int(np.argmin(converged))
-        raise CircuitError(
-            f"no convergence after {iterations[k]} iterations: bitline voltages are wrong by {residual[k]:.2g} V; "
-            f"{cause}; raise max_iterations or tolerance"
-        )
+    if converged.all():
+        return
+    k = int(np.argmin(converged))
+    what = f"no convergence after {iterations[k]} iterations: bitline voltages still move by {residual[k]:.2g} V"
+    if iterations[k] >= max_iterations:
+        raise CircuitError(f"{what} ({cause}); raise max_iterations = {max_iterations}, or tolerance")
+    raise CircuitError(f"{what}, and rounding allows no better ({cause}); raise tolerance if that will do")
+
+
+def _limits(tolerance: float, max_iterations: int) -> tuple[float, int]:
+    """The solver's limits as plain numbers."""
+    try:
+        fraction, count = float(tolerance), operator.index(max_iterations)
+    except (TypeError, ValueError):
+        message = f"tolerance = {tolerance!r} and max_iterations = {max_iterations!r} must be a number and an integer"
+        raise DataError(message) from None
+    if not 0.0 <= fraction < 1.0:
+        raise DataError(f"tolerance = {fraction} is not valid; it is a fraction of the largest voltage, below 1")
+    if count < 1:
+        raise DataError(f"max_iterations = {count} is not valid; it is 1 or more")
+    return fraction, count
 
 
 def _most_updates(shape: tuple[int, int]) -> int:
@@ -304,6 +359,8 @@ def _places(rows: npt.ArrayLike, cols: npt.ArrayLike, shape: tuple[int, int]) ->
     parts = []
     for name, values, count in (("rows", rows, shape[0]), ("cols", cols, shape[1])):
         numbers = np.atleast_1d(np.asarray(values))
+        if numbers.size == 0:
+            numbers = numbers.astype(np.intp)
         if numbers.ndim != 1 or not np.issubdtype(numbers.dtype, np.integer):
             raise DataError(f"change: {name} must be integers, one for each cell")
         if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):

@@ -41,7 +41,7 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         if target.exists() and not target.is_file():
             raise OutputError(f"{path}: is not a regular file; give another name")
         if target.exists() and not force:
-            raise OutputError(f"{path}: exists; choose another name or pass --force")
+            raise OutputError(f"{path}: exists; choose another name, or pass --force (in Python force=True)")
         folder = target.parent
         if not folder.is_dir():
             raise OutputError(f"{path}: the folder {folder} does not exist")

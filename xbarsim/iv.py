@@ -14,10 +14,10 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from xbarsim.errors import ChipError
-from xbarsim.spec import Ohm, Siemens, Spec, Volt
+from xbarsim.spec import Direct, Ohm, Siemens, Volt
 from xbarsim_kernels import curves
 
-__all__ = ["IV", "Linear", "Selector", "Series", "Sinh", "Table", "Transistor"]
+__all__ = ["IV", "Law", "Linear", "Selector", "Series", "Sinh", "Table", "Transistor"]
 
 Array = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ Flow = Annotated[float, Field(strict=True, json_schema_extra={"unit": "A"})]
 Gain = Annotated[float, Field(strict=True, gt=0.0, json_schema_extra={"unit": "A/V^2"})]
 
 
-class _Law(Spec):
+class Law(Direct):
     """What all laws share."""
 
     kind: str
@@ -72,7 +72,7 @@ class _Law(Spec):
         return i.reshape(cells[0].shape)
 
 
-class Linear(_Law):
+class Linear(Law):
     """Ohm's law, ``i = g v``.
 
     Examples
@@ -84,7 +84,7 @@ class Linear(_Law):
     kind: Literal["linear"] = "linear"
 
 
-class Series(_Law):
+class Series(Law):
     """A linear cell in series with a resistance, such as that of an access device: ``i = g v / (1 + g r_series)``."""
 
     kind: Literal["series"] = "series"
@@ -96,7 +96,7 @@ class Series(_Law):
         return np.asarray(g / (1.0 + np.asarray(g, np.float64) * self.r_series))
 
 
-class Sinh(_Law):
+class Sinh(Law):
     """``i = g v0 sinh(v / v0)``, the usual fit of hopping and tunnelling; ``g`` is the conductance at low voltage.
 
     Beyond 300 v0 the curve goes on along its tangent.
@@ -121,7 +121,7 @@ class Sinh(_Law):
         return np.array([self.v0])
 
 
-class Selector(_Law):
+class Selector(Law):
     """A linear cell in series with a two-terminal selector: ``i = g (v - vs) = i0 sinh(vs / v0)``.
 
     At low voltage the selector's own conductance is ``i0 / v0``; above, its voltage grows by 2.3 v0 a decade.
@@ -143,7 +143,7 @@ class Selector(_Law):
         return np.array([self.i0, self.v0])
 
 
-class Transistor(_Law):
+class Transistor(Law):
     """A linear cell between the wordline and the drain of an n-channel transistor whose source is the bitline (1T1R).
 
     With ``u = v_gs - v_threshold``, the channel carries ``k (u - v_ds / 2) v_ds`` up to ``v_ds = u``, ``k u**2 / 2``
@@ -181,7 +181,7 @@ class Transistor(_Law):
         return np.array([self.v_gate, self.v_threshold, self.k])
 
 
-class Table(_Law):
+class Table(Law):
     """Measured curves of one or more conductance states.
 
     Between voltages, monotone cubic interpolation (PCHIP); beyond the first and the last one, along the tangent.

@@ -45,8 +45,9 @@ def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: st
         solutions += tiling.n_tiles * vectors * chip.dac.input_slices
         seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
     if not chip.device.iv.is_linear:
-        how = "solutions of an array by Newton's method" if wired else "sums over the cells of an array"
-        return f"{chip.device.iv.kind} cells: {solutions:,} {how} a {unit}, about {_duration(seconds)} on one core"
+        several = "" if solutions == 1 else "s"
+        how = f"solution{several} of an array by Newton's method" if wired else f"sum{several} over an array's cells"
+        return f"{chip.device.iv.kind} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
     if wired:
         solved = "1 array is" if arrays == 1 else f"{arrays:,} arrays are"
         return f"wires: {solved} solved exactly, once, when programmed; products cost as much as without wires"
@@ -56,5 +57,6 @@ def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: st
 def _duration(seconds: float) -> str:
     for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")):
         if seconds >= size:
-            return f"{seconds / size:,.1f} {unit}" if seconds < 10.0 * size else f"{seconds / size:,.0f} {unit}"
+            count = f"{seconds / size:,.1f}" if seconds < 10.0 * size else f"{seconds / size:,.0f}"
+            return f"about {count} {unit}"
     return "less than 1 ms"

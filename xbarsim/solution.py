@@ -27,7 +27,7 @@ class Solution:
     i_left, i_right : (rows,) currents that flow into the array [A]
     i_top, i_bottom : (cols,) currents that flow out of the array [A]
     power : drawn from all sources together, and turned into heat in cells and wires [W]
-    residual : the largest error of a bitline's voltage that is left [V]
+    residual : how far bitline voltages would still move if all bitlines were solved once more, at most [V]
     iterations : steps that the solver took
     """
 

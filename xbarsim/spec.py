@@ -18,6 +18,7 @@ from xbarsim.errors import ChipError
 
 __all__ = [
     "Count",
+    "Direct",
     "Flag",
     "Fraction",
     "NonNegative",
@@ -51,6 +52,23 @@ class Spec(BaseModel):
     """A frozen, keyword-only specification that refuses unknown fields, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class _DirectMeta(type(BaseModel)):  # type: ignore[misc] # its name is private to pydantic
+    """Calls of the class report errors in one line; as a part of another specification it is validated as usual."""
+
+    def __call__(cls, *arguments: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*arguments, **fields)
+        except ValidationError as error:
+            raise ChipError(explain(cls, fields, error, cls.__name__)) from None
+
+
+_direct: Any = _DirectMeta
+
+
+class Direct(Spec, metaclass=_direct):  # type: ignore[metaclass] # mypy would find it in conflict with BaseModel's
+    """A specification that users build themselves: what is wrong raises a ChipError."""
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from xbarsim.spec import Ohm, Spec
+from xbarsim.spec import Direct, Ohm
 
 __all__ = ["Wires"]
 
 
-class Wires(Spec):
+class Wires(Direct):
     """Resistances of an array's lines.
 
     r_driver is all that lies between a source and the first cell's wordline node, r_sense all that lies between the
     last cell's bitline node and virtual ground; r_wordline and r_bitline are one segment between neighbouring cells.
+
+    Raises
+    ------
+    ChipError
+        A field is unknown, or a resistance is negative or not finite.
 
     Examples
     --------

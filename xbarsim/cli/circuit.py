@@ -55,7 +55,9 @@ def _with_array(command: Callable[..., None]) -> Callable[..., None]:
 @commands.command()
 @_with_array
 @click.option("--out", help="Write all voltages and currents to this HDF5 file (.h5).")
-@click.option("--plot", "picture", help="Draw maps of voltages, currents and IR drop (.png, .svg or .pdf).")
+@click.option(
+    "--plot", "picture", help="Draw maps of voltages, currents and IR drop (.png, .svg or .pdf); of a batch, the first."
+)
 @click.option("--force", is_flag=True, help="Replace existing output files.")
 @click.option("--json", "as_json", is_flag=True, help="Print currents for programs.")
 def solve(
@@ -152,6 +154,8 @@ def _array(conductances: str, volts: str, wires: tuple[str, ...], iv: tuple[str,
         raise DataError(f"{conductances}: {error}") from None
     ends = read_npz(volts)
     try:
+        if "v" in ends and not set(ends).isdisjoint(_EDGES):
+            raise DataError(f"holds both 'v' and voltages of edges, of which one is meant; found {_names(ends)}")
         if "v" in ends:
             bias = Bias.read(ends["v"], crossbar.shape[1], lines)
         elif set(ends) == set(_EDGES):
@@ -171,6 +175,8 @@ def _names(arrays: dict[str, Any]) -> str:
 
 def _fields(texts: tuple[str, ...], option: str) -> dict[str, Any]:
     """Fields of a specification from ``name=value,name=value``; commas within brackets belong to a value."""
+    from xbarsim.errors import ChipError
+
     fields: dict[str, Any] = {}
     for text in texts:
         depth, start = 0, 0
@@ -178,6 +184,8 @@ def _fields(texts: tuple[str, ...], option: str) -> dict[str, Any]:
             depth += (letter in "[{") - (letter in "]}")
             if letter == "," and depth == 0:
                 name, value = assignment(text[start:position], option, "r_wordline=2")
+                if name in fields:
+                    raise ChipError(f"{option}: {name} is given twice")
                 fields[name] = float(value) if type(value) is int else value
                 start = position + 1
     return fields
@@ -207,7 +215,8 @@ def _print_solution(crossbar: Crossbar, solution: Solution) -> None:
         ("power", np.asarray(solution.power), "uW", 1e6),
     ):
         low, mean, high = (scale * float(f(values)) for f in (np.min, np.mean, np.max))
-        table.add_row(f"{name} [{unit}]", f"{low:.6g}", f"{mean:.6g}", f"{high:.6g}")
+        # the bracket is text here, no markup
+        table.add_row(f"{name} \\[{unit}]", *(f"{value + 0.0:.6g}" for value in (low, mean, high)))
     console.print(table)
     worst, steps = float(np.max(solution.residual)), int(np.max(solution.iterations))
     console.print(f"residual {worst:.1e} V after {steps} iterations", highlight=False)
