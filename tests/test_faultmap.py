@@ -93,7 +93,7 @@ def test_saving_where_it_cannot_be_done(tmp_path):
             found.save(tmp_path / name)
         assert str(caught.value) == f"{tmp_path / name}: a fault map is written as .npz or .h5, not {suffix}"
     found.save(tmp_path / "a.npz")
-    with pytest.raises(OutputError, match=r"a\.npz: exists; choose another name or pass --force"):
+    with pytest.raises(OutputError, match=r"a\.npz: exists; choose another name, or pass --force"):
         found.save(tmp_path / "a.npz")
     found.save(tmp_path / "a.npz", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

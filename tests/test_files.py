@@ -78,7 +78,7 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
     path.write_text("old")
     with pytest.raises(OutputError) as caught, new_file(path):
         pass
-    assert str(caught.value) == f"{path}: exists; choose another name or pass --force"
+    assert str(caught.value) == f"{path}: exists; choose another name, or pass --force (in Python force=True)"
     with path.open() as reader:
         with new_file(path, force=True) as temporary:
             temporary.write_text("new")
