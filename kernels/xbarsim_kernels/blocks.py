@@ -10,9 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.simd import LANES, TILE, fma, fnma, load, multiply_tile, reciprocal, splat, store, transpose
+from xbarsim_kernels.simd import (
+    LANES,
+    TILE,
+    aligned,
+    fma,
+    fnma,
+    load,
+    multiply_tile,
+    reciprocal,
+    splat,
+    store,
+    transpose,
+)
 
-__all__ = ["BOTTOM", "LEFT", "LEVEL_ROOM", "PORTS", "RIGHT", "SIDE", "TOP", "WORK_ROOM", "block_ports", "join"]
+__all__ = ["BOTTOM", "LEFT", "RIGHT", "SIDE", "TOP", "cut", "join"]
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
@@ -22,17 +34,14 @@ SIDE = 8
 
 LEFT, RIGHT, TOP, BOTTOM = range(4)
 
-PORTS = 4 * SIDE
-"""Ports of a block."""
+_PORTS = 4 * SIDE
 
 # the largest level holds 32 blocks of 1 x 2 cells, 6 x 6 vectors each; tiles read up to TILE vectors beyond an end
-LEVEL_ROOM = (32 * 36 + TILE) * LANES
-"""Numbers of an array that holds one level of eight blocks."""
+_LEVEL_ROOM = (32 * 36 + TILE) * LANES
 
 # for the largest merge: three sets of rows, the system, what a tile may overhang, and one tile
 _ROWS_ROOM = 3 * SIDE * 2 * SIDE + SIDE * 5 * SIDE + TILE
-WORK_ROOM = (_ROWS_ROOM + TILE * TILE) * LANES
-"""Numbers of scratch space."""
+_WORK_ROOM = (_ROWS_ROOM + TILE * TILE) * LANES
 
 
 @kernel
@@ -218,23 +227,14 @@ def _cells(g: Floats, rs: Floats, rt: Floats, col: int, row: int, h: Floats, at:
 
 
 @kernel
-def block_ports(
-    g: Floats, rs: Floats, rt: Floats, first: int, count: int, out: Floats, spare: Floats, work: Floats
-) -> None:
-    """Port matrices of eight 8 x 8 blocks of ``g``, whose rows and columns are multiples of 8.
-
-    ``rs[col]`` and ``rt[row]`` are the segments left of and below the cells. Blocks number ``first`` to
-    ``first + count - 1`` (``count`` at most 8), counted along the rows, become ``out[: 8 * 32 * 32]``. ``out`` and
-    ``spare`` hold LEVEL_ROOM numbers, ``work`` WORK_ROOM.
-    """
-    across = g.shape[1] // SIDE
-    tile = work[_ROWS_ROOM * LANES :]
-    ports, sizes = np.empty((4, PORTS), np.int64), np.empty((1, 4), np.int64)
-    # until the first merge, `out` is free: lanes of a row of cells, of segments left and below, and a square to turn
-    flat, lanes, left, below, square = g.reshape(-1), out, out[64:], out[128:], out[192:]
+def _load_cells(g: Floats, pitch: int, rs: Floats, rt: Floats, first: int, last: int, h: Floats, room: Floats) -> None:
+    """The cells of blocks ``first`` to ``first + 7``, as blocks of one cell; beyond ``last``, that one again."""
+    across = pitch // SIDE
+    # lanes of a row of cells, of segments left and below, and a square to turn
+    lanes, left, below, square = room, room[64:], room[128:], room[192:]
     for kind in range(2):
         for lane in range(LANES):
-            number = min(first + lane, first + count - 1)
+            number = min(first + lane, last)
             if kind == 0:
                 store(square, lane * LANES, load(rs, number % across * SIDE))
             else:
@@ -242,37 +242,60 @@ def block_ports(
         transpose(square, 0, LANES, left if kind == 0 else below, 0, LANES)
     for i in range(SIDE):
         for lane in range(LANES):
-            number = min(first + lane, first + count - 1)
-            start = (number // across * SIDE + i) * g.shape[1] + number % across * SIDE
-            store(square, lane * LANES, load(flat, start))
+            number = min(first + lane, last)
+            start = (number // across * SIDE + i) * pitch + number % across * SIDE
+            store(square, lane * LANES, load(g, start))
         transpose(square, 0, LANES, lanes, 0, LANES)
         for j in range(SIDE):
-            _cells(lanes, left, below, j, i, spare, (i * SIDE + j) * 16 * LANES)
-    r = c = 1
-    source, target = spare, out
-    while c < SIDE or r < SIDE:
-        horizontal = c == r
-        rows, cols = SIDE // r, SIDE // c
-        size = 2 * r + 2 * c
-        sizes[0, LEFT] = sizes[0, RIGHT] = r
-        sizes[0, TOP] = sizes[0, BOTTOM] = c
-        join(sizes, 0, 0, horizontal, 1, ports)
-        merged = 2 * (size - (r if horizontal else c))
-        for i in range(rows if horizontal else rows // 2):
-            for j in range(cols // 2 if horizontal else cols):
-                a = i * cols + 2 * j if horizontal else 2 * i * cols + j
-                b = a + 1 if horizontal else a + cols
-                at = (i * (cols // 2) + j if horizontal else i * cols + j) * merged * merged
-                a, b = a * size * size, b * size * size
-                if r == 1 and c == 1:
-                    _merge_cells(source, a, b, target, at, ports)
+            _cells(lanes, left, below, j, i, h, (i * SIDE + j) * 16 * LANES)
+
+
+@kernel
+def cut(g: Floats, pitch: int, rs: Floats, rt: Floats, kept: Integers, starts: Integers, blocks: Floats) -> None:
+    """Port matrices of all 8 x 8 blocks of an array; of each, the ports on those sides where ``kept`` is not zero.
+
+    ``g`` has rows of ``pitch`` cells, both multiples of 8; ``rs[col]`` and ``rt[row]`` are the segments left of and
+    below the cells. Block number k, counted along the rows, begins at ``blocks[starts[k]]``.
+    """
+    out, spare, work = aligned(_LEVEL_ROOM, blocks), aligned(_LEVEL_ROOM, blocks), aligned(_WORK_ROOM, blocks)
+    tile = work[_ROWS_ROOM * LANES :]
+    ports, sizes = np.empty((4, _PORTS), np.int64), np.empty((1, 4), np.int64)
+    for number in range(starts.size):
+        lane = number % LANES
+        if lane == 0:
+            _load_cells(g, pitch, rs, rt, number, starts.size - 1, spare, out)
+            r = c = 1
+            source, target = spare, out
+            while c < SIDE or r < SIDE:
+                horizontal = c == r
+                rows, cols = SIDE // r, SIDE // c
+                size = 2 * r + 2 * c
+                sizes[0, LEFT] = sizes[0, RIGHT] = r
+                sizes[0, TOP] = sizes[0, BOTTOM] = c
+                join(sizes, 0, 0, horizontal, 1, ports)
+                merged = 2 * (size - (r if horizontal else c))
+                for i in range(rows if horizontal else rows // 2):
+                    for j in range(cols // 2 if horizontal else cols):
+                        a = i * cols + 2 * j if horizontal else 2 * i * cols + j
+                        b = a + 1 if horizontal else a + cols
+                        at = (i * (cols // 2) + j if horizontal else i * cols + j) * merged * merged
+                        a, b = a * size * size, b * size * size
+                        if r == 1 and c == 1:
+                            _merge_cells(source, a, b, target, at, ports)
+                        else:
+                            _merge(source, a, b, target, at, r, c, horizontal, ports, work, tile)
+                if horizontal:
+                    c *= 2
                 else:
-                    _merge(source, a, b, target, at, r, c, horizontal, ports, work, tile)
-        if horizontal:
-            c *= 2
-        else:
-            r *= 2
-        source, target = target, source
-    # six merges later the result lies in `spare` again; lanes become blocks
-    for start in range(0, PORTS * PORTS, LANES):
-        transpose(spare, start * LANES, LANES, out, start, PORTS * PORTS)
+                    r *= 2
+                source, target = target, source
+            # six merges later the result lies in `spare` again; lanes become blocks
+            for start in range(0, _PORTS * _PORTS, LANES):
+                transpose(spare, start * LANES, LANES, out, start, _PORTS * _PORTS)
+        place = starts[number]
+        for side in range(4):
+            for row in range(kept[number, side]):
+                for other in range(4):
+                    if kept[number, other] > 0:
+                        store(blocks, place, load(out, (lane * _PORTS + side * SIDE + row) * _PORTS + other * SIDE))
+                        place += LANES

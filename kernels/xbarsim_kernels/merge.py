@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels import reference
 from xbarsim_kernels._jit import COMPILED, kernel
-from xbarsim_kernels.blocks import BOTTOM, LEFT, LEVEL_ROOM, PORTS, RIGHT, SIDE, TOP, WORK_ROOM, block_ports, join
+from xbarsim_kernels.blocks import BOTTOM, LEFT, RIGHT, SIDE, TOP, cut, join
 from xbarsim_kernels.memory import kept
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 from xbarsim_kernels.panels import (
@@ -112,7 +112,7 @@ class _Level:
         if not both_sensed:
             sizes[0, :, TOP] = 0
         level = _Level.empty(0, sizes, g.dtype)
-        _cut(g, rs, rt, sizes.reshape(-1, 4), level.starts, level.blocks)
+        cut(g.reshape(-1), g.shape[1], rs, rt, sizes.reshape(-1, 4), level.starts, level.blocks)
         return level
 
     def merged(self, horizontal: bool) -> _Level:
@@ -197,24 +197,6 @@ def _joints(sizes: Integers, a: int, b: int, horizontal: bool) -> tuple[int, int
     if horizontal:
         return sizes[a, LEFT], 0
     return sizes[a, LEFT] + sizes[a, RIGHT] + sizes[a, TOP], sizes[b, LEFT] + sizes[b, RIGHT]
-
-
-@kernel
-def _cut(g: Floats, rs: Floats, rt: Floats, sizes: Integers, starts: Integers, blocks: Floats) -> None:
-    """Blocks of 8 x 8 cells; of each, the ports on those sides whose size is not zero."""
-    eight, spare, work = aligned(LEVEL_ROOM, blocks), aligned(LEVEL_ROOM, blocks), aligned(WORK_ROOM, blocks)
-    for number in range(starts.size):
-        lane = number % LANES
-        if lane == 0:
-            block_ports(g, rs, rt, number, min(LANES, starts.size - number), eight, spare, work)
-        target = starts[number]
-        for side in range(4):
-            for row in range(sizes[number, side]):
-                for other in range(4):
-                    if sizes[number, other] > 0:
-                        source = (lane * PORTS + side * SIDE + row) * PORTS + other * SIDE
-                        store(blocks, target, load(eight, source))
-                        target += LANES
 
 
 @kernel
