@@ -10,11 +10,11 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim_kernels.simd import aligned
-
 __all__ = ["kept"]
 
 _BYTES = 16 << 20
+_LINE = 64
+"""Bytes of a line of the cache."""
 _rooms = threading.local()
 
 
@@ -26,7 +26,10 @@ def kept(name: str, count: int, dtype: npt.DTypeLike) -> npt.NDArray[np.floating
     key = f"{name}-{np.dtype(dtype).name}"
     room: npt.NDArray[np.floating] | None = getattr(_rooms, key, None)
     if room is None or room.size < count:
-        room = aligned(count, np.empty(0, dtype))
+        # not by the compiled `aligned`: loading a kernel takes longer than this
+        raw = np.empty(count * np.dtype(dtype).itemsize + _LINE, np.uint8)
+        first = -raw.ctypes.data % _LINE
+        room = raw[first : first + count * np.dtype(dtype).itemsize].view(dtype)
         if room.nbytes <= _BYTES:
             setattr(_rooms, key, room)
     return room[:count]

@@ -147,31 +147,34 @@ class _Level:
         ports_a, ports_b = (int(ports) for ports in sizes.sum(axis=1))
         start_a, start_b = (int(start) for start in self.starts)
         s = int(sizes[0, RIGHT if horizontal else BOTTOM])
-        joint_a, joint_b = _joints(sizes, 0, 1, horizontal)
+        # small sums in Python: to load a compiled one from its cache takes milliseconds
+        joint_a = int(sizes[0, LEFT]) if horizontal else ports_a - s
+        joint_b = 0 if horizontal else int(sizes[1, LEFT] + sizes[1, RIGHT])
         left_a, left_b = (int(left) for left in sizes[:, LEFT])
         below_a, below_b = (int(bottom) for bottom in sizes[:, BOTTOM])
         from_left_b = np.arange(0, 0 if horizontal else left_b, LANES)
         row_a, row_b = start_a + joint_a * ports_a, start_b + joint_b * ports_b
         from_a = s + LANES * from_left_b.size
-        system = aligned(_system_size(s, left_a + LANES * from_left_b.size), self.blocks)
-        panels = system.size // (s * VECTORS)
-        y = aligned(max(system.size, SCRATCH_ROOM), self.blocks)
-        x = aligned(s * max(s, below_a, below_b), self.blocks)
+        panels = -(-(from_a + left_a) // VECTORS)
+        dtype = self.blocks.dtype
+        system = kept("root-system", panels * s * VECTORS, dtype)
+        y = kept("root-y", max(system.size, SCRATCH_ROOM), dtype)
+        x = kept("root-x", s * max(s, below_a, below_b), dtype)
         from_left_a = np.arange(0, left_a, LANES)
         _solve_joint(
             self.blocks, row_a, ports_a, joint_a, from_left_a, row_b, ports_b, joint_b, from_left_b, s, system, y, x
         )
         to_bottom_b = np.arange(ports_b - below_b, ports_b, LANES)
-        out = aligned(panels * below_b * VECTORS, self.blocks)
+        out = kept("root-below", panels * below_b * VECTORS, dtype)
         product(self.blocks, row_b, ports_b, s, to_bottom_b, system, s // VECTORS, x, out)
         below = _rows(out, below_b)
         if not horizontal:
             b = self.blocks[start_b : start_b + ports_b**2].reshape(ports_b, ports_b)
             direct = b[ports_b - below_b :, :left_b]
             return np.concatenate([-below[:, from_a : from_a + left_a], direct + below[:, s:from_a]], axis=1)
-        product(self.blocks, row_b, ports_b, s, _inner(joint_b, s), system, s // VECTORS, x, y)
+        product(self.blocks, row_b, ports_b, s, np.arange(joint_b, joint_b + s, LANES), system, s // VECTORS, x, y)
         to_bottom_a = np.arange(ports_a - below_a, ports_a, LANES)
-        out = aligned(panels * below_a * VECTORS, self.blocks)
+        out = kept("root-beside", panels * below_a * VECTORS, dtype)
         product(self.blocks, row_a, ports_a, s, to_bottom_a, y[: system.size], s // VECTORS, x, out)
         beside = _rows(out, below_a)
         a = self.blocks[start_a : start_a + ports_a**2].reshape(ports_a, ports_a)
