@@ -230,8 +230,8 @@ def test_layers_of_the_same_name_get_names_of_their_own(tmp_path):
 
 
 def test_operators_of_other_domains_stay_digital():
+    from xbarsim.network.folding import fold
     from xbarsim.network.layers import crossbar_layer
-    from xbarsim.network.onnx import fold
 
     item = node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")
     graph = fold(model([item], {"x": ["N", 3]}, {"y": None}, {"w": normal(3, 3)}, domains=["com.microsoft"]), "m")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError, ModelError
+from xbarsim.network.graph import Graph, attribute, label
 from xbarsim.network.layers import Layer, LeftProduct
-from xbarsim.network.onnx import Graph, attribute, label
 from xbarsim.network.partition import Partition
 from xbarsim.network.sessions import aligned
 from xbarsim.network.shapes import Shapes, dimensions, infer_shapes

@@ -16,9 +16,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from xbarsim.errors import DataError, ModelError
+from xbarsim.network.graph import FLOATS, Constant, Graph, attribute, check_finite, label, subgraphs
 from xbarsim.network.lowering import Lowering, Rows, Windows
-from xbarsim.network.onnx import FLOATS, Constant, Graph, attribute, check_finite, label
-from xbarsim.network.sessions import subgraphs
 
 __all__ = [
     "Convolution",

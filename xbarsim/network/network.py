@@ -24,9 +24,11 @@ from xbarsim.network.batching import Batching, Block, plan_batches
 from xbarsim.network.calibration import Calibration, calibrate
 from xbarsim.network.executor import ProgrammedNetwork
 from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
+from xbarsim.network.folding import fold
+from xbarsim.network.graph import Graph
 from xbarsim.network.layers import Layer
 from xbarsim.network.npz import read_npz_model
-from xbarsim.network.onnx import Graph, fold, read_onnx
+from xbarsim.network.onnx import read_onnx
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.sessions import Session
 from xbarsim.network.shapes import infer_shapes

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import onnx
 
+from xbarsim.network.graph import Graph, label, reads
 from xbarsim.network.layers import Layer, activation_type, crossbar_layer
-from xbarsim.network.onnx import Graph, label, reads
 from xbarsim.network.sessions import Session
 
 __all__ = ["Partition", "Segment", "partition"]

@@ -18,8 +18,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from xbarsim.errors import DataError, ModelError
+from xbarsim.network.graph import subgraphs
 
-__all__ = ["Session", "aligned", "aligned_empty", "constant_proto", "relabel", "subgraphs"]
+__all__ = ["Session", "aligned", "aligned_empty", "constant_proto", "relabel"]
 
 _ALIGNMENT = 64  # bytes; what onnxruntime gives its own tensors
 _SHARED_BYTES = 1 << 16  # larger constants are handed over by reference, not inside of the model
@@ -52,17 +53,6 @@ def aligned(array: Any) -> Any:
     copy = aligned_empty(array.shape, array.dtype)
     copy[...] = array
     return copy
-
-
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The bodies of a control-flow node."""
-    found = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            found.append(attribute.g)
-        elif attribute.type == onnx.AttributeProto.GRAPHS:
-            found.extend(attribute.graphs)
-    return found
 
 
 def constant_proto(name: str, value: npt.NDArray[Any] | TensorProto) -> TensorProto:

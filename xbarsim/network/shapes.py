@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 import onnx
 
-from xbarsim.network.onnx import Graph
+from xbarsim.network.graph import Graph
 
 __all__ = ["Shapes", "dimensions", "infer_shapes"]
 

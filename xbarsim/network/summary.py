@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from xbarsim.network.graph import label, subgraphs
 from xbarsim.network.layers import Layer, has_matrix_product
-from xbarsim.network.onnx import label
-from xbarsim.network.sessions import subgraphs
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.tiling import Tiling
 
