@@ -1,0 +1,1 @@
+"""Rewriting: compound operators become matrix products with constant weights and plain digital operators."""
