@@ -22,7 +22,8 @@ def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     except TypeError:
         found = None
     if found not in (np.float32, np.float64):
-        raise DataError(f"dtype = {dtype!r} is not valid; products are float32 or float64")
+        shown = dtype.name if isinstance(dtype, np.dtype) else dtype
+        raise DataError(f"dtype = {shown!r} is not valid; products are float32 or float64")
     return found
 
 

@@ -22,6 +22,7 @@ from xbarsim.device import Device
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import Faults
 from xbarsim.mapping import Differential, Mapping, OffsetColumn
+from xbarsim.placement import Rule
 from xbarsim.spec import Count, Spec, explain, override
 from xbarsim.wires import Wires
 
@@ -75,6 +76,9 @@ class Chip(Spec):
     """Resistances of the arrays' lines."""
     faults: Faults = Faults()
     """Stuck cells."""
+    placement: tuple[Rule, ...] = ()
+    """Which matrix products of a network run on crossbars: the first rule that a node matches decides, and without one
+    it runs on crossbars."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -159,7 +163,7 @@ class Chip(Spec):
     @property
     def design(self) -> str:
         """Digest of all that converter ranges depend on; faults, errors and seeds are not among it."""
-        parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc", "wires"})
+        parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc", "wires", "placement"})
         parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states", "iv"})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

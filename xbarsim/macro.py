@@ -152,7 +152,7 @@ class Macro:
         self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
         self._scale = chip.mapping.full_scale(matrix)
         self.stages = stages or self._program(matrix, seed, write, layer, faults)
-        self._noise_key = stream_key(seed, layer, "read", write)
+        self._noise = (seed, layer, "read", write)
         self._product = self._prepare()
 
     def _program(self, matrix: Array, seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
@@ -275,12 +275,13 @@ class Macro:
         return levels
 
     def multiply(
-        self, levels: npt.NDArray[Any], first_vector: int = 0, vectors_per_sample: int = 1
+        self, levels: npt.NDArray[Any], first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
     ) -> npt.NDArray[Any]:
         """Products of levels (n_in, vectors), C-contiguous, from `quantise`.
 
         Vector p is number ``first_vector + p`` of the data set; its number names its read noise, so a vector's result
-        is the same to the bit in whatever batch it comes.
+        is the same to the bit in whatever batch it comes. Where a sample is read several times, as in a loop over time,
+        ``visit`` counts the reads.
 
         Returns
         -------
@@ -294,13 +295,18 @@ class Macro:
         plain = isinstance(levels, np.ndarray) and levels.ndim == 2 and levels.flags.c_contiguous
         if not plain or levels.shape[0] != self.n_in or levels.dtype != self.dtype:
             raise DataError(f"levels must be a contiguous {self.dtype} array of shape ({self.n_in}, vectors)")
-        reads = analog.Reads(self._noise_key, first_vector, vectors_per_sample)
+        reads = analog.Reads(self._key(visit), first_vector, vectors_per_sample)
         y, conversions, clipped = self._product.multiply(levels, reads)
         self.activity.conversions += conversions
         self.activity.adc_clipped += clipped
         if self.stages.at_zero is not None:
             y -= self.stages.at_zero[:, None]
         return y
+
+    def _key(self, visit: int) -> np.uint64:
+        if not self.chip.device.is_noisy:
+            return np.uint64(0)
+        return stream_key(*self._noise, *([visit] if visit else []))
 
     @cached_property
     def T(self) -> Transposed:  # noqa: N802 - the name that NumPy users expect

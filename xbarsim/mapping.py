@@ -69,6 +69,8 @@ class _Scheme(Spec):
     """One full-scale weight for the layer, or one for each output channel."""
     clip: Clip | None = None
     """Clipping of large weights before mapping; absent: the largest magnitude is the full scale."""
+    groups: Literal["separate", "packed"] = "separate"
+    """Groups of a convolution: an array for each, or as many as fit into one, block by block along its diagonal."""
     weight_slices: Count = 1
     """Cells that share one weight, most significant last; each holds one digit in base `device.levels`."""
 

@@ -24,7 +24,7 @@ from xbarsim.ranges import Inputs, Ranges, array_current
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 
-__all__ = ["Adc", "ConvertedProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
+__all__ = ["Adc", "ConvertedProduct", "ExactProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
 
 Array = npt.NDArray[np.float64]
 Levels = npt.NDArray[Any]
@@ -102,6 +102,27 @@ class LinearProduct:
             return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs
         return np.asarray(out[: tiling.n_out] - out[tiling.n_out + tile] * self.reference_gain), 0, 0
+
+
+class ExactProduct:
+    """A weight matrix (n_out, n_in) without a chip: levels are the inputs themselves."""
+
+    zero_level = 0.0
+
+    def __init__(self, weights: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self.n_out = len(weights)
+        self.packed = analog.pack(weights.T, min(weights.shape[1], _PASS_ROWS), self.dtype)
+
+    def quantise(self, x: npt.NDArray[Any]) -> Levels:
+        """Inputs in the precision of the products."""
+        return np.require(x, self.dtype, ["C", "W"])
+
+    def multiply(self, levels: Levels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0) -> Levels:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); nothing depends on the vectors' numbers."""
+        out = np.empty((self.n_out, levels.shape[1]), self.dtype)
+        analog.linear(levels[None], self.packed, _no_noise(self.dtype), _NO_READS, out)
+        return out
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,8 @@ REASONS = [
     (node("Conv", ["x", "v"], ["y"], name="n"), {"x": [1, 2, 5], "v": [2, 2, 3]}, {}, "weights are not constant"),
     (node("Conv", ["w", "x"], ["y"], name="n"), {"x": [2, 3, 3]}, {"w": normal(1, 3, 9)}, "only its weights vary"),
     (node("MatMul", ["x", "w"], ["y"], name="n"), {"x": [2, 4, 3]}, {"w": normal(2, 3, 5)}, "constant with 3 axes"),
-    (node("ConvTranspose", ["x", "w"], ["y"], name="n"), {"x": [1, 2, 5]}, {"w": normal(2, 3, 3)}, "not mapped"),
+    (node("DeformConv", ["x", "w", "o"], ["y"], name="n"), {"x": [1, 2, 3, 3], "o": [1, 18, 1, 1]},
+     {"w": normal(2, 2, 3, 3)}, "not mapped"),
     (node("MatMul", ["x", "w"], ["y"], name="n"), {"x": (onnx.TensorProto.INT32, [2, 3])},
      {"w": np.ones((3, 4), np.int32)}, "weights of type int32 are not mapped"),
 ]  # fmt: skip
@@ -158,7 +159,8 @@ REASONS = [
 @pytest.mark.parametrize(("item", "inputs", "constants", "reason"), REASONS)
 def test_digital_nodes_say_why(tmp_path, item, inputs, constants, reason):
     element = onnx.TensorProto.INT32 if "int32" in reason else onnx.TensorProto.FLOAT
-    network = saved(tmp_path, [item], inputs, {"y": (element, None)}, constants)
+    opset = 19 if item.op_type == "DeformConv" else 17
+    network = saved(tmp_path, [item], inputs, {"y": (element, None)}, constants, opset=opset)
     assert network.layers == ()
     found = row(network, "n")
     assert found.place == "digital"
@@ -230,9 +232,10 @@ def test_layers_of_the_same_name_get_names_of_their_own(tmp_path):
 
 
 def test_operators_of_other_domains_stay_digital():
+    from xbarsim.network.candidates import crossbar_layer
     from xbarsim.network.folding import fold
-    from xbarsim.network.layers import crossbar_layer
 
     item = node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")
+    item.attribute.append(onnx.helper.make_attribute("transBatchA", 1))
     graph = fold(model([item], {"x": ["N", 3]}, {"y": None}, {"w": normal(3, 3)}, domains=["com.microsoft"]), "m")
     assert crossbar_layer(graph.nodes[0], graph) == "operator of com.microsoft"

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from onnx_models import IDEAL, assert_matches_onnxruntime, model, node, normal, row, saved
 
 import xbarsim as xs
@@ -91,57 +91,6 @@ def test_a_network_without_matrix_products_loads_and_says_so(tmp_path):
     assert "nothing runs on crossbars" in str(network.summary(IDEAL))
     assert_matches_onnxruntime(network, {"x": normal(5, 4)})
     assert network.calibrate(IDEAL, normal(5, 4)).ranges == {}
-
-
-def branch(name, *nodes, output):
-    return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)])
-
-
-def test_control_flow_stays_digital_and_its_products_are_reported(tmp_path):
-    then = branch("then", node("MatMul", ["h", "w"], ["t"], name="product"), output="t")
-    other = branch("else", node("Relu", ["h"], ["e"]), output="e")
-    network = saved(
-        tmp_path,
-        [
-            node("MatMul", ["x", "w"], ["h"], name="outer"),
-            node("If", ["flag"], ["i"], name="choice", then_branch=then, else_branch=other),
-            node("Relu", ["i"], ["y"]),
-        ],
-        {"x": [2, 4], "flag": (TensorProto.BOOL, [])},
-        {"y": None},
-        W,
-    )
-    assert [layer.name for layer in network.layers] == ["outer"]
-    assert row(network, "choice").reason == "control flow, 1 matrix products inside"
-    inner = row(network, "choice/product")
-    assert (inner.op, inner.place, inner.reason) == ("MatMul", "digital", "inside If body")
-    for flag in (True, False):
-        assert_matches_onnxruntime(network, {"x": normal(2, 4), "flag": np.array(flag)})
-
-
-def test_loops_read_tensors_from_around_them(tmp_path):
-    def value(name, element=TensorProto.FLOAT, shape=None):
-        return helper.make_tensor_value_info(name, element, shape)
-
-    body = helper.make_graph(
-        [
-            node("MatMul", ["s", "w"], ["m"], name="step"),
-            node("Add", ["m", "h"], ["o"]),
-            node("Identity", ["c"], ["d"]),
-        ],
-        "body",
-        [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("s")],
-        [value("d", TensorProto.BOOL, []), value("o")],
-    )
-    network = saved(
-        tmp_path,
-        [node("MatMul", ["x", "w"], ["h"]), node("Loop", ["n", "", "h"], ["y"], name="loop", body=body)],
-        {"x": ["N", 4]},
-        {"y": None},
-        W | {"n": np.array(3)},
-    )
-    assert row(network, "loop/step").reason == "inside Loop body"
-    assert_matches_onnxruntime(network, {"x": 0.1 * normal(5, 4)})
 
 
 def test_large_digital_constants(tmp_path):

@@ -1,11 +1,11 @@
 """Networks: ONNX and NPZ models as crossbar layers on simulated chips and digital segments in onnxruntime."""
 
 from xbarsim.network.calibration import Calibration
-from xbarsim.network.executor import ProgrammedNetwork
 from xbarsim.network.feeds import TensorInfo
 from xbarsim.network.layers import Layer
 from xbarsim.network.network import Network, load
 from xbarsim.network.npz import load_matrices
+from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.summary import Summary, SummaryRow
 
 __all__ = [

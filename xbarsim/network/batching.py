@@ -8,17 +8,21 @@ sample always sits at the same place of an equally large block. Vacant places re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from xbarsim.errors import DataError, ModelError
-from xbarsim.network.graph import Graph, attribute, label
+from xbarsim.network.bodies import all_nodes
+from xbarsim.network.feeds import tensor_info
+from xbarsim.network.graph import Graph, attribute, label, reads
 from xbarsim.network.layers import Layer, LeftProduct
-from xbarsim.network.partition import Partition
+from xbarsim.network.partition import Control, Partition
 from xbarsim.network.sessions import aligned
 from xbarsim.network.shapes import Shapes, dimensions, infer_shapes
 
@@ -48,6 +52,10 @@ _BLOCK_EXACT = 64
 """Samples of a block where any size will do: bounds the memory."""
 
 _BLOCK_ALIGNED = 16
+"""Samples of a block where its size matters: the same for every feed of a shape."""
+
+_ALIGNED_BYTES = 4 << 20
+"""Inputs of such a block: large samples come in smaller blocks."""
 
 _PROBE = 7919
 """Stands for the number of samples in shape inference: a prime that no other dimension is a multiple of."""
@@ -95,6 +103,8 @@ class Batching:
         Names of the layers whose activation lists sample after sample, so that vacant places need no products.
     vectors
         Vectors that each layer multiplies for one sample, where that is known.
+    fixed
+        Samples of a block where something outside of the network's digital nodes is not exact.
     """
 
     size: int | None
@@ -104,6 +114,7 @@ class Batching:
     axes: Mapping[str, int]
     separable: frozenset[str]
     vectors: Mapping[str, int]
+    fixed: int = _BLOCK_ALIGNED
 
     def count(self, feeds: Mapping[str, Any]) -> int:
         """Number of samples in a feed; 1 where samples cannot be told apart.
@@ -144,7 +155,7 @@ class Batching:
                     slice(0, stop - start),
                 )
             return
-        size = self.size if self.aligned else _BLOCK_ALIGNED
+        size = self.size if self.aligned else self.fixed
         for first in range(first_sample // size * size, first_sample + count, size):
             places = np.arange(first, first + size) - first_sample
             live = np.flatnonzero((places >= 0) & (places < count))
@@ -191,6 +202,10 @@ class Batching:
         return kept[0] if len(kept) == 1 else np.concatenate(kept, axis)
 
 
+def _fixed(shape: Sequence[int | str | None]) -> bool:
+    return all(isinstance(size, int) for size in shape)
+
+
 def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
     """Axis of the samples in each input, a fixed number of samples, and why there are no axes."""
     shapes = {name: dimensions(kind) for name, kind in graph.inputs.items()}
@@ -202,7 +217,12 @@ def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
     if free:
         symbols = {symbol for symbol in free.values() if symbol}
         if len(symbols) > 1:
-            return {}, None, f"inputs differ in their first dimension: {', '.join(sorted(map(str, symbols)))}"
+            named = [{size for size in shape if isinstance(size, str)} for shape in known.values() if not _fixed(shape)]
+            shared = set.intersection(*named)
+            if len(shared) != 1:
+                return {}, None, f"inputs differ in their first dimension: {', '.join(sorted(map(str, symbols)))}"
+            symbols = shared
+            free = {name: size for name, size in free.items() if size in shared}
         axes = dict.fromkeys(free, 0)
         for name, shape in known.items():
             if name in free:
@@ -224,8 +244,8 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
     def counts(name: str) -> bool:
         return any(size and size % _PROBE == 0 for size in shapes.get(name, ()))
 
-    for node in graph.nodes:
-        carrying = [name for name in node.input if counts(name)]
+    for node in all_nodes(graph.nodes):
+        carrying = [name for name in reads(node) if counts(name)]
         if not carrying or node.op_type in ("Shape", "Size"):
             continue
         shape = shapes[carrying[0]]
@@ -237,14 +257,28 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
             along = -len(shape) <= axis < len(shape) and shape[axis] == _PROBE
         if node.op_type in ("GRU", "LSTM", "RNN"):
             recurrent = attribute(node, "layout", 0, graph.name) == 0 and shape[0] == _PROBE
+        if node.op_type in ("If", "Loop", "Scan"):
+            recurrent = _hides(node, graph, shapes)
         if lost or along or recurrent:
             return f"{label(node)} ({node.op_type}) mixes samples"
     return ""
 
 
-def _separable(layer: Layer, graph: Graph, shapes: Shapes) -> bool:
+def _hides(node: onnx.NodeProto, graph: Graph, shapes: Shapes) -> bool:
+    """Whether control flow runs along the samples, or what its bodies do with them cannot be told."""
+    if node.op_type == "Scan":
+        count = attribute(node, "num_scan_inputs", 0, graph.name)
+        axes = attribute(node, "scan_input_axes", (0,) * count, graph.name)
+        for name, axis in zip(node.input[len(node.input) - count :], axes, strict=False):
+            shape = shapes.get(name)
+            if shape is None or not -len(shape) <= axis < len(shape) or shape[axis] == _PROBE:
+                return True
+    inside = [name for item in all_nodes([node]) for name in item.output if name]
+    return any(name not in shapes for name in inside)
+
+
+def _separable(layer: Layer, producer: Mapping[str, onnx.NodeProto], shapes: Shapes) -> bool:
     """Whether a layer's activation lists sample after sample along its first axis."""
-    producer = {name: node for node in graph.nodes for name in node.output if name}
     name = layer.source
     while True:
         shape = shapes.get(name, ())
@@ -274,12 +308,41 @@ def _fixed_obstacle(graph: Graph, parts: Partition, shapes: Shapes, samples: int
     return ""
 
 
-def plan_batches(graph: Graph, parts: Partition, sizes: Mapping[str, Sequence[int]] | None = None) -> Batching:
+def _aligned_size(graph: Graph, inputs: Mapping[str, int], shapes: Shapes) -> int:
+    """Samples of a block whose size matters, by the size of one sample."""
+    size = _BLOCK_ALIGNED
+    bytes_each = 0.0
+    for name in inputs:
+        info = tensor_info(graph.inputs[name])
+        sizes = [1 if length in (None, _PROBE) else length or 0 for length in shapes.get(name, ())]
+        bytes_each += math.prod(sizes) * (info.dtype.itemsize if info.dtype else 0)
+    while size > 1 and size * bytes_each > _ALIGNED_BYTES:
+        size //= 2
+    return size
+
+
+def _visits(parts: Partition, shapes: Shapes, factor: int | None = 1) -> Iterator[tuple[Layer, int | None]]:
+    """Layers, and how often each runs where that is known."""
+    for step in parts.steps:
+        if isinstance(step, Layer):
+            yield step, factor
+        elif isinstance(step, Control):
+            times: int | None = 1 if step.node.op_type == "If" else None
+            if step.node.op_type == "Scan":
+                count = attribute(step.node, "num_scan_inputs", 0, parts.graph.name)
+                axes = attribute(step.node, "scan_input_axes", (0,) * count, parts.graph.name)
+                shape = shapes.get(step.node.input[len(step.node.input) - count], ())
+                times = shape[axes[0]] if -len(shape) <= axes[0] < len(shape) else None
+            for body in step.bodies.values():
+                yield from _visits(body, shapes, None if factor is None or times is None else factor * times)
+
+
+def plan_batches(parts: Partition, sizes: Mapping[str, Sequence[int]] | None = None) -> Batching:
     """Decide how feeds of a network are cut.
 
     Parameters
     ----------
-    graph, parts
+    parts
         The network.
     sizes
         Shapes of actual inputs; the more sizes are known, the more can be told.
@@ -289,15 +352,16 @@ def plan_batches(graph: Graph, parts: Partition, sizes: Mapping[str, Sequence[in
     ModelError
         Declared shapes contradict each other.
     """
+    graph = parts.graph
     inputs, fixed, reason = _input_axes(graph)
     shapes = infer_shapes(graph, inputs, fixed or _PROBE, sizes) if inputs else {}
     samples = fixed or _PROBE
     vectors = {}
-    for layer in parts.layers:
+    for layer, visits in _visits(parts, shapes):
         shape = shapes.get(layer.source, (None,))
-        if None not in shape:
+        if None not in shape and visits is not None:
             try:
-                vectors[layer.name] = layer.lowering([size or 0 for size in shape]).positions // samples
+                vectors[layer.name] = layer.lowering([size or 0 for size in shape]).positions * visits // samples
             except DataError as error:
                 if not sizes:
                     raise ModelError(f"{graph.name}: {error}") from None
@@ -317,18 +381,20 @@ def plan_batches(graph: Graph, parts: Partition, sizes: Mapping[str, Sequence[in
     mixing = _mixing(graph, shapes) or (f"output {unlisted[0]!r} does not list samples" if unlisted else "")
     if mixing:
         return Batching(None, False, f"each feed is one block: {mixing}", inputs, {}, frozenset(), vectors)
-    separable = frozenset(layer.name for layer in parts.layers if _separable(layer, graph, shapes))
+    producer = {name: node for node in all_nodes(graph.nodes) for name in node.output if name}
+    separable = frozenset(layer.name for layer in parts.layers if _separable(layer, producer, shapes))
     entangled = [layer.name for layer in parts.layers if layer.name not in separable]
     axes = merged | axes
     if entangled:
         reason = f"blocks of 1: the input of {entangled[0]!r} does not list sample after sample"
         return Batching(1, True, reason, inputs, axes, frozenset(layer.name for layer in parts.layers), vectors)
-    inexact = [node for node, place in parts.places if isinstance(place, str) and node.op_type not in EXACT]
+    inexact = [node for node in parts.digital_nodes() if node.op_type not in EXACT]
+    size = _aligned_size(graph, inputs, shapes)
     if inexact:
         reason = (
-            f"blocks of {_BLOCK_ALIGNED} at multiples of {_BLOCK_ALIGNED}: {label(inexact[0])} ({inexact[0].op_type}) "
+            f"blocks of {size} at multiples of {size}: {label(inexact[0])} ({inexact[0].op_type}) "
             "is not exact for batches of any size"
         )
-        return Batching(_BLOCK_ALIGNED, True, reason, inputs, axes, separable, vectors)
+        return Batching(size, True, reason, inputs, axes, separable, vectors)
     reason = f"blocks of {_BLOCK_EXACT}: all digital operators are exact"
-    return Batching(_BLOCK_EXACT, False, reason, inputs, axes, separable, vectors)
+    return Batching(_BLOCK_EXACT, False, reason, inputs, axes, separable, vectors, size)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.macro import Ranges
+from xbarsim.network.exact import exact_executor
 from xbarsim.network.feeds import check_finite_input
 from xbarsim.network.layers import Layer
 
@@ -50,7 +51,7 @@ class Calibration:
 
 
 class _Sample:
-    """Every k-th vector of a layer's inputs, over all samples."""
+    """Every k-th vector of a layer's inputs, over all samples; a loop may hold more of them than can be foreseen."""
 
     def __init__(self, layer: Layer, samples: int, limit: int) -> None:
         self.layer = layer
@@ -62,8 +63,8 @@ class _Sample:
 
     def add(self, x: npt.NDArray[Any], samples: int) -> None:
         lowering = self.layer.lowering(x.shape)
+        each = max(1, lowering.positions // samples)
         if not self.stride:
-            each = max(1, lowering.positions // samples)
             self.stride = max(1, -(-each * self.samples // self.limit))
             while math.gcd(self.stride, each) > 1:  # or else the same places of every sample
                 self.stride += 1
@@ -71,33 +72,36 @@ class _Sample:
             for first, columns in lowering.chunks(lowering.group(x, group), 0.0):
                 parts.append(columns[:, -(self.seen + first) % self.stride :: self.stride].copy())
         self.seen += lowering.positions
+        if self.seen // self.stride > 2 * self.limit:
+            self._thin(each)
+
+    def _thin(self, each: int) -> None:
+        """Keep every second vector of those kept, or every third, ... so that all places keep their turn."""
+        step = next(step for step in range(2, each + 3) if math.gcd(self.stride * step, each) == 1)
+        self.stride *= step
+        for group, parts in enumerate(self.parts):
+            self.parts[group] = [np.ascontiguousarray(np.concatenate(parts, axis=1)[:, ::step])]
 
 
 def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: int | None = None) -> Calibration:
-    """Run the digital network once and measure the ranges of each crossbar layer.
+    """Run the network once with exact products and measure the ranges of each crossbar layer.
 
     At most 65,536 vectors of a layer are kept, evenly spread over samples and positions, and fewer where 512 MB for
     all layers do not suffice.
     """
     for name, value in feeds.items():
         check_finite_input(name, value, "calibration: ")
-    batching = network.batching_for(feeds)
+    partition, batching = network.partition_for(chip), network.batching_for(feeds, chip)
     count = batching.count(feeds)
-    budget = _BYTES // max(1, len(network.layers))
+    budget = _BYTES // max(1, len(partition.layers))
     kept = {}
-    for layer in network.layers:
+    for layer in partition.layers:
         size = layer.shape[1] * len(layer.weights) * max(4, layer.dtype.itemsize)
         kept[layer.name] = _Sample(layer, count, max(1, min(_VECTORS, budget // size)))
-    for block, tensors in network.digital_blocks(feeds, 0, [layer.source for layer in network.layers]):
-        for layer in network.layers:
-            x, samples = tensors[layer.source], block.size
-            if layer.name in batching.separable:
-                rows = len(x) // block.size
-                samples = block.live.stop - block.live.start
-                x = x[block.live.start * rows : block.live.stop * rows]
-            kept[layer.name].add(x, samples)
+    exact = exact_executor(partition)
+    exact.run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
     ranges = {}
-    for layer in network.layers:
+    for layer in partition.layers:
         parts = kept.pop(layer.name).parts
         ranges[layer.name] = tuple(
             Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks, threads)  # type: ignore[misc]

@@ -1,183 +1,205 @@
-"""Executor: a network programmed onto one simulated chip, and how a feed passes through it.
+"""Executor: how a block of samples passes through a partition, whatever its layers multiply with.
 
-Digital segments are shared by all chips; the macros of the crossbar layers are this chip's own.
+A programmed chip multiplies with macros; the calibration and the reference with exact products. Digital segments are
+shared by all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.errors import DataError
-from xbarsim.faultmap import FaultMap
-from xbarsim.macro import Activity, Macro
-from xbarsim.network.batching import Block
+from xbarsim.network.batching import Batching, Block
+from xbarsim.network.control import Body, run_control
 from xbarsim.network.layers import Layer
+from xbarsim.network.partition import Control, Partition, Segment
 from xbarsim.network.sessions import aligned, aligned_empty
-from xbarsim.network.store import save
 
-if TYPE_CHECKING:
-    from xbarsim.chip import Chip
-    from xbarsim.network.network import Network
+__all__ = ["Executor", "Multiplier", "Observer"]
 
-__all__ = ["ProgrammedNetwork"]
+Observer = Callable[[Layer, npt.NDArray[Any], int], None]
+"""Is told what goes into a layer, and how many samples that is."""
 
 
-class ProgrammedNetwork:
-    """A network on one simulated chip; made by `Network.program`.
+class Multiplier(Protocol):
+    """What one weight matrix of a layer multiplies with: a `Macro`, or an `ExactProduct`."""
 
-    Different programmed networks may run in different threads; one of them runs in one thread at a time.
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Precision."""
 
-    Attributes
+    @property
+    def zero_level(self) -> float:
+        """Level that encodes the input 0.0."""
+
+    def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Levels of input values."""
+
+    def multiply(
+        self, levels: npt.NDArray[Any], first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
+    ) -> npt.NDArray[Any]:
+        """Products (n_out, vectors) of levels (n_in, vectors)."""
+
+
+class Executor:
+    """Runs a partition.
+
+    Parameters
     ----------
-    network, chip, seed, write
-        What was programmed, and which chip it is.
-    layers
-        For each crossbar layer its macros: one for each group.
+    partition
+        What to run.
+    products
+        For each layer, what its matrices multiply with.
     """
 
-    def __init__(
-        self, network: Network, chip: Chip, seed: int, write: int, layers: Mapping[str, tuple[Macro, ...]]
-    ) -> None:
-        self.network = network
-        self.chip = chip
-        self.seed = seed
-        self.write = write
-        self.layers = layers
-        self._biases = {layer.name: _bias(layer, self.layers[layer.name][0].dtype) for layer in network.layers}
-
-    @property
-    def activity(self) -> dict[str, Activity]:
-        """What the converters of each layer have done since programming."""
-        return {name: sum((macro.activity for macro in macros), Activity()) for name, macros in self.layers.items()}
-
-    @property
-    def faults(self) -> FaultMap:
-        """All stuck cells of this chip."""
-        return FaultMap.merge(macro.faults for macros in self.layers.values() for macro in macros)
-
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the programmed chip to an HDF5 file, from which `Network.restore` takes it.
-
-        The file holds the chip, the seed, cells at every stage, faults and ranges, but not the network itself.
-
-        Raises
-        ------
-        OutputError
-            The file exists and ``force`` is not set, or it cannot be written.
-        """
-        save(self, path, force=force)
+    def __init__(self, partition: Partition, products: Mapping[str, Sequence[Multiplier]]) -> None:
+        self.partition = partition
+        self.products = products
+        self.biases = {layer.name: _bias(layer, products[layer.name][0].dtype) for layer in partition.layers}
 
     def run(
         self,
         feeds: Mapping[str, Any],
-        *,
-        first_sample: int = 0,
-        outputs: Sequence[str] | None = None,
-        capture: Collection[str] = (),
+        batching: Batching,
+        first_sample: int,
+        wanted: Mapping[str, str],
+        observer: Observer | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Outputs of the network on this chip.
-
-        A sample's result has the same bits however the data set is cut, as long as ``first_sample`` is right. The
-        exception are networks whose samples cannot be told apart: they take each feed as one block, as their summary
-        says. Inputs without a batch axis, such as a sampling rate, go with every sample.
+        """Tensors of a feed.
 
         Parameters
         ----------
         feeds
-            Inputs by name, samples along their batch axis.
+            Checked inputs.
+        batching
+            How they are cut.
         first_sample
-            Number of the feed's first sample in the data set; read noise belongs to it.
-        outputs
-            Names of the outputs to return; all by default.
-        capture
-            Names of layers whose results are wanted too, with bias and addend.
-
-        Returns
-        -------
-        Arrays by name: the outputs, then what was captured.
+            Number of their first sample in the data set.
+        wanted
+            Names of tensors, by what they are called in the result. Those that a loop computes several times are
+            stacked along a second axis; those that are not computed are empty.
+        observer
+            Is told what goes into each layer.
 
         Raises
         ------
         DataError
-            Inputs, outputs or layers do not fit the model.
+            Inputs do not fit the network.
         """
-        network = self.network
-        if first_sample < 0:
-            raise DataError(f"first_sample is {first_sample}; it counts from 0")
-        checked = network.check_feeds(feeds)
-        wanted = {name: name for name in network.select_outputs(outputs)}
-        produced = {layer.output for layer in network.layers}
-        for name in capture:
-            wanted[name] = network.tensor_of(name)
-            if wanted[name] not in produced:
-                names = ", ".join(layer.name for layer in network.layers)
-                raise DataError(f"cannot capture {name!r}: not a crossbar layer; layers: {names}")
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        batching = network.batching_for(checked)
-        for block in batching.blocks(checked, int(first_sample), exact=True):
-            values = self._run_block(block, batching.separable, set(wanted.values()))
+        for block in batching.blocks(feeds, first_sample, exact=True):
+            values = _Pass(self, block, batching.separable, set(wanted.values()), observer).results()
             blocks.append(block)
             for name, tensor in wanted.items():
                 parts[name].append(values[tensor])
         return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
 
-    def _run_block(self, block: Block, separable: Collection[str], wanted: set[str]) -> dict[str, Any]:
-        partition = self.network.partition
-        constants = self.network.graph.constants
-        tensors: dict[str, Any] = dict(block.feeds)
-        kept: dict[str, Any] = {}
+
+class _Pass:
+    """One block on its way."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        block: Block,
+        separable: Collection[str],
+        wanted: Collection[str],
+        observer: Observer | None,
+    ) -> None:
+        self.executor, self.block, self.separable, self.observer = executor, block, separable, observer
+        self.graph = executor.partition.graph
+        self.kept: dict[str, list[Any]] = {name: [] for name in wanted}
+        self.visits: Counter[str] = Counter()
+
+    def results(self) -> dict[str, Any]:
+        """The wanted tensors."""
+        partition = self.executor.partition
+        tensors = dict(self.block.feeds)
+        for name, value in zip(partition.outputs, self._run(partition, tensors), strict=True):
+            if name in self.kept:
+                self.kept[name] = [value]
+        found: dict[str, Any] = {}
+        for name, values in self.kept.items():
+            if not values and name in self.block.feeds:
+                values = [self.block.feeds[name]]
+            if len(values) == 1:
+                found[name] = values[0]
+            else:
+                found[name] = np.stack(values, 1) if values else np.empty((self.block.size, 0))
+        return found
+
+    def _value(self, name: str, tensors: Mapping[str, Any]) -> Any:
+        if not name:
+            return None
+        return tensors[name] if name in tensors else self.graph.constants[name]
+
+    def _run(self, partition: Partition, tensors: dict[str, Any]) -> list[Any]:
+        """Outputs of a partition; ``tensors`` are all that it can see, and are used up."""
         for step, expiring in zip(partition.steps, partition.expiring, strict=True):
             if isinstance(step, Layer):
-                addend = None if step.addend is None else tensors.get(step.addend, constants.get(step.addend))
-                values = {
-                    step.output: self._run_layer(step, tensors[step.source], addend, block, step.name in separable)
-                }
-            else:
+                values = {step.output: self._layer(step, tensors)}
+            elif isinstance(step, Segment):
                 feeds = {name: aligned(tensors[name]) for name in step.inputs}
                 values = dict(zip(step.outputs, step.session.run(step.outputs, feeds), strict=True))
+            else:
+                values = self._control(step, tensors)
             tensors.update(values)
-            kept.update((name, value) for name, value in values.items() if name in wanted)
+            for name in self.kept.keys() & values.keys():
+                self.kept[name].append(values[name])
             for name in expiring:
                 tensors.pop(name, None)
-        for name in wanted - kept.keys():  # an input or a constant that is an output as it is
-            kept[name] = tensors[name] if name in tensors else constants[name]
-        return kept
+        return [self._value(name, tensors) for name in partition.outputs]
 
-    def _run_layer(self, layer: Layer, x: Any, addend: Any, block: Block, separable: bool) -> npt.NDArray[Any]:
+    def _control(self, step: Control, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        def body(partition: Partition) -> Body:
+            return lambda inputs: self._run(partition, {**tensors, **dict(zip(partition.inputs, inputs, strict=True))})
+
+        bodies = {name: body(partition) for name, partition in step.bodies.items()}
+        inputs = [self._value(name, tensors) for name in step.node.input]
+        outputs = run_control(step.node, inputs, bodies, self.graph.name)
+        return {name: value for name, value in zip(step.node.output, outputs, strict=False) if name}
+
+    def _layer(self, layer: Layer, tensors: Mapping[str, Any]) -> npt.NDArray[Any]:
+        x, block = tensors[layer.source], self.block
         samples, first = block.size, block.first
         used = slice(None)
+        separable = layer.name in self.separable
         if separable and block.live != slice(0, block.size):
             rows = len(x) // block.size
             used = slice(block.live.start * rows, block.live.stop * rows)
             samples, first = block.live.stop - block.live.start, block.first + block.live.start
-        y = self._multiply(layer, x if used == slice(None) else x[used], first, samples)
+            x = x[used]
+        if self.observer is not None:
+            self.observer(layer, x, samples)
+        y = self._multiply(layer, x, first, samples)
         if used != slice(None):
-            filled = aligned_empty((len(x), *y.shape[1:]), y.dtype)
+            filled = aligned_empty((len(tensors[layer.source]), *y.shape[1:]), y.dtype)
             filled[used] = y
             filled[: used.start] = y[:1]
             filled[used.stop :] = y[:1]
             y = filled
-        if addend is not None:
+        if layer.addend is not None:
             shape = layer.addend_shape(y.ndim)
-            scaled = np.asarray(addend, y.dtype) * y.dtype.type(layer.beta)
+            scaled = np.asarray(self._value(layer.addend, tensors), y.dtype) * y.dtype.type(layer.beta)
             y += scaled if shape is None else scaled.reshape(shape)
         return y.astype(layer.dtype, copy=False)
 
     def _multiply(self, layer: Layer, x: npt.NDArray[Any], first_sample: int, samples: int) -> npt.NDArray[Any]:
         lowering = layer.lowering(x.shape)
-        macros, bias = self.layers[layer.name], self._biases[layer.name]
+        products, bias = self.executor.products[layer.name], self.executor.biases[layer.name]
+        visit = self.visits[layer.name]
+        self.visits[layer.name] += 1
         vectors = max(1, -(-lowering.positions // samples))
-        out = lowering.empty(macros[0].dtype)
-        for group, macro in enumerate(macros):
-            levels = macro.quantise(lowering.group(x, group))
-            for start, columns in lowering.chunks(levels, macro.zero_level):
-                y = macro.multiply(columns, first_vector=first_sample * vectors + start, vectors_per_sample=vectors)
+        out = lowering.empty(products[0].dtype)
+        for group, product in enumerate(products):
+            levels = product.quantise(lowering.group(x, group))
+            for start, columns in lowering.chunks(levels, product.zero_level):
+                y = product.multiply(columns, first_sample * vectors + start, vectors, visit)
                 lowering.collect(y, start, group, bias, out)
         return out.reshape(lowering.shape)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -52,6 +52,8 @@ class Graph:
         Model without graph: its version labels.
     notes
         For nodes that took in others, by their first output: which.
+    reasons
+        For nodes that stay digital although they multiply matrices, by their outputs: why.
     obstacle
         Why constants could not be computed beforehand, if that failed.
     """
@@ -63,6 +65,7 @@ class Graph:
     outputs: Mapping[str, onnx.TypeProto]
     header: onnx.ModelProto
     notes: Mapping[str, str]
+    reasons: Mapping[str, str] = field(default_factory=dict)
     obstacle: str = ""
 
     def part(

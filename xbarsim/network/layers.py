@@ -1,38 +1,28 @@
-"""Crossbar layers: the nodes of a network whose weights are constant, as weight matrices and a way to lower inputs.
-
-`crossbar_layer` decides what runs on crossbars; every other node stays digital, for the reason that it gives.
-"""
+"""Crossbar layers: matrix products with constant weights, as weight matrices and a way to lower inputs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
-from xbarsim.errors import DataError, ModelError
-from xbarsim.network.graph import FLOATS, Constant, Graph, attribute, check_finite, label, subgraphs
-from xbarsim.network.lowering import Lowering, Rows, Windows
+from xbarsim.errors import DataError
+from xbarsim.network.lowering import Lowering, Overlaps, Rows, Windows
+from xbarsim.network.rewriting.draft import Origin
 
-__all__ = [
-    "Convolution",
-    "Layer",
-    "LeftProduct",
-    "RightProduct",
-    "activation_type",
-    "crossbar_layer",
-    "has_matrix_product",
-]
+__all__ = ["Convolution", "Layer", "LeftProduct", "RightProduct", "TransposedConvolution", "activation_type"]
 
-_PRODUCTS = {
-    "Attention", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "Einsum", "GRU", "Gemm", "LSTM", "MatMul",
-    "MatMulInteger", "QLinearConv", "QLinearMatMul", "RNN",
+_INTEGERS = {
+    "ConvInteger", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat", "QAttention", "QGemm",
+    "QLinearConv", "QLinearMatMul",
 }  # fmt: skip
+"""Operators whose inputs and weights are whole numbers, and whose sums must be exact."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +34,7 @@ class Layer(ABC):
     name
         Unique within the network: the node's name, or the name of its result.
     op
-        The ONNX operator.
+        The ONNX operator: that of its origin.
     source, output
         Names of the activation that goes in and of the result.
     weights
@@ -55,6 +45,8 @@ class Layer(ABC):
         Name of a tensor that is also added, times beta; None for none.
     dtype
         Element type of the result.
+    origin
+        The node of the model: the layer's own, or one of whose products it is.
     note
         What else is part of the layer.
     """
@@ -68,6 +60,7 @@ class Layer(ABC):
     addend: str | None = None
     beta: float = 1.0
     dtype: np.dtype[Any]
+    origin: Origin
     note: str = ""
 
     @property
@@ -75,6 +68,20 @@ class Layer(ABC):
         """Shape (n_out, n_in) of each weight matrix."""
         n_out, n_in = self.weights[0].shape
         return n_out, n_in
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Size of the window that an output sees; empty where there is none."""
+        return ()
+
+    @property
+    def n_weights(self) -> int:
+        """Weights of all matrices."""
+        return sum(matrix.size for matrix in self.weights)
+
+    def precision(self, wanted: np.dtype[Any]) -> np.dtype[Any]:
+        """Precision of the products: what is wanted, or what exact sums of whole numbers need."""
+        return np.dtype(np.float64) if self.op in _INTEGERS else wanted
 
     @property
     def macro_names(self) -> tuple[str, ...]:
@@ -98,6 +105,10 @@ class Layer(ABC):
             The shape does not fit the weights.
         """
 
+    def packed(self, rows: int, outputs: int) -> Layer:
+        """The layer with as many groups in one matrix as arrays of so many rows and outputs hold."""
+        return self
+
     def addend_shape(self, rank: int) -> tuple[int, ...] | None:
         """Shape in which the addend meets a result of this rank; None for its own."""
         return None
@@ -114,6 +125,8 @@ class RightProduct(Layer):
 
     transposed: bool = False
     """Whether x comes transposed (Gemm's transA)."""
+    stacked: bool = True
+    """Whether x may have other than two axes (not Gemm's)."""
 
     @property
     def keeps_first_axis(self) -> bool:
@@ -124,7 +137,7 @@ class RightProduct(Layer):
         """Rows of x as columns."""
         n_out, n_in = self.shape
         axis = 0 if self.transposed else -1
-        if (self.op == "Gemm" and len(shape) != 2) or not shape or shape[axis] != n_in:
+        if (not self.stacked and len(shape) != 2) or not shape or shape[axis] != n_in:
             raise self._reject(shape, f"[{n_in}, ...]" if self.transposed else f"[..., {n_in}]")
         rest = (*shape[1:],) if self.transposed else (*shape[:-1],)
         return Rows(int(np.prod(rest, dtype=np.int64)), n_in, n_out, (*rest, n_out), self.transposed)
@@ -159,6 +172,11 @@ class Convolution(Layer):
     pads: tuple[int, ...]
     auto_pad: str = "NOTSET"
 
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Size of the window that an output sees."""
+        return self.kernel
+
     def _axis(self, axis: int, size: int) -> tuple[int, int, int, int, int]:
         """(kernel, stride, dilation, padding before, output size) of one axis."""
         kernel, stride, dilation = self.kernel[axis], self.strides[axis], self.dilations[axis]
@@ -183,173 +201,85 @@ class Convolution(Layer):
             raise self._reject(shape, f"at least as large as the kernel {list(self.kernel)}")
         return Windows.of(shape, axes, groups, n_out, (shape[0], groups * n_out, *sizes))
 
+    def packed(self, rows: int, outputs: int) -> Convolution:
+        """Equal numbers of groups in block-diagonal matrices, as many as fit."""
+        return replace(self, weights=_packed(self.weights, rows, outputs))
+
     def addend_shape(self, rank: int) -> tuple[int, ...] | None:
         """One value a channel."""
         return (-1, *[1] * (rank - 2))
 
 
-def has_matrix_product(node: onnx.NodeProto) -> bool:
-    """Whether an operator multiplies matrices, wherever it runs."""
-    return node.domain in ("", "ai.onnx") and node.op_type in _PRODUCTS
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransposedConvolution(Layer):
+    """ConvTranspose over one to three axes: each place of x gives a window of results, and windows overlap.
 
-
-def _control_flow(node: onnx.NodeProto) -> str:
-    def products(graph: onnx.GraphProto) -> int:
-        return sum(has_matrix_product(n) + sum(map(products, subgraphs(n))) for n in graph.node)
-
-    inner = sum(map(products, subgraphs(node)))
-    return f"control flow, {inner} matrix products inside" if inner else "no matrix product"
-
-
-def _element(value: Constant) -> str:
-    if isinstance(value, np.ndarray):
-        return str(value.dtype)
-    return str(TensorProto.DataType.Name(value.data_type)).lower()
-
-
-def _usable(graph: Graph, name: str) -> npt.NDArray[Any] | str:
-    """The weights called ``name``, or why crossbars cannot hold them."""
-    value = graph.constants.get(name)
-    if value is None:
-        return (
-            f"weights cannot be computed beforehand: {graph.obstacle}" if graph.obstacle else "weights are not constant"
-        )
-    if not isinstance(value, np.ndarray) or value.dtype not in FLOATS:
-        return f"weights of type {_element(value)} are not mapped"
-    if value.size == 0:
-        return "weights are empty"
-    check_finite(name, value, graph.name)
-    return value
-
-
-def _vector(graph: Graph, name: str, size: int) -> npt.NDArray[Any] | None:
-    """The constant called ``name`` as one value for each output, where it is one."""
-    value = graph.constants.get(name)
-    if not isinstance(value, np.ndarray) or not (value.size == 1 or value.size == size == value.shape[-1]):
-        return None
-    return np.broadcast_to(value.reshape(-1), (size,)).astype(np.float64)
-
-
-def crossbar_layer(node: onnx.NodeProto, graph: Graph) -> Layer | str:
-    """The crossbar layer that a node becomes, or the reason why it stays digital.
-
-    Raises
-    ------
-    ModelError
-        Weights are not finite, or do not fit the node's attributes.
+    Crossbars compute the windows, outputs of a group in the order channel, kernel; they are added up digitally.
+    ``kernel``, ``strides``, ``dilations``, ``output_padding`` have a value for each axis, ``pads`` all befores, then
+    all afters; ``output_shape`` is empty where it follows from the rest.
     """
-    if node.domain not in ("", "ai.onnx"):
-        return f"operator of {node.domain}"
-    if subgraphs(node):
-        return _control_flow(node)
-    if node.op_type not in _PRODUCTS:
-        return "no matrix product"
-    builders = {"Conv": _convolution, "Gemm": _gemm, "MatMul": _matmul}
-    if node.op_type not in builders:
-        return f"{node.op_type} is not mapped to crossbars"
-    if len(node.input) < 2 or len(node.output) != 1:
-        return "malformed"  # onnxruntime will say how
-    if node.op_type != "MatMul" and node.input[0] in graph.constants:
-        return "only its weights vary" if node.input[1] not in graph.constants else "depends on constants alone"
-    return builders[node.op_type](node, graph)
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    output_shape: tuple[int, ...] = ()
+    auto_pad: str = "NOTSET"
+
+    @property
+    def kernel_size(self) -> tuple[int, ...]:
+        """Size of the window of results."""
+        return self.kernel
+
+    def _axis(self, axis: int, size: int) -> tuple[int, int]:
+        """(padding before, output size) of one axis."""
+        before, after = self.pads[axis], self.pads[axis + len(self.kernel)]
+        span = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+        full = (size - 1) * self.strides[axis] + span + self.output_padding[axis]
+        wanted = 0
+        if self.output_shape:
+            wanted = self.output_shape[axis]
+        elif self.auto_pad.startswith("SAME"):
+            wanted = size * self.strides[axis]
+        if not wanted:
+            return before, full - before - after
+        total = max(0, full - wanted)
+        return (total // 2 if self.auto_pad == "SAME_UPPER" else total - total // 2), wanted
+
+    def lowering(self, shape: Sequence[int]) -> Overlaps:
+        """Places of x as columns."""
+        n_out, n_in = self.shape
+        groups = len(self.weights)
+        if len(shape) != 2 + len(self.kernel) or shape[1] != n_in * groups:
+            raise self._reject(shape, f"[samples, {n_in * groups}{', size' * len(self.kernel)}]")
+        axes = [self._axis(axis, size) for axis, size in enumerate(shape[2:])]
+        if min(size for _, size in axes) < 1:
+            raise self._reject(shape, f"large enough for pads {list(self.pads)}")
+        window = list(zip(self.kernel, self.strides, self.dilations, (before for before, _ in axes), strict=True))
+        return Overlaps.over(shape, window, groups, n_out, [size for _, size in axes])
+
+    def packed(self, rows: int, outputs: int) -> TransposedConvolution:
+        """Equal numbers of groups in block-diagonal matrices, as many as fit."""
+        return replace(self, weights=_packed(self.weights, rows, outputs))
+
+    def addend_shape(self, rank: int) -> tuple[int, ...] | None:
+        """One value a channel."""
+        return (-1, *[1] * (rank - 2))
 
 
-def _convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
-    weights = _usable(graph, node.input[1])
-    if isinstance(weights, str):
-        return weights
-    axes = weights.ndim - 2
-    if not 1 <= axes <= 3:
-        return f"convolution over {axes} axes"
-    groups = attribute(node, "group", 1, graph.name)
-    where = f"{graph.name}: node {label(node)!r} (Conv)"
-    if groups < 1 or len(weights) % groups:
-        raise ModelError(f"{where}: {len(weights)} output channels do not divide into {groups} groups")
-    kernel = attribute(node, "kernel_shape", weights.shape[2:], graph.name)
-    if kernel != weights.shape[2:]:
-        raise ModelError(f"{where}: kernel_shape {list(kernel)} differs from the weights' {list(weights.shape[2:])}")
-    auto_pad = attribute(node, "auto_pad", "NOTSET", graph.name) or "NOTSET"
-    if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
-        raise ModelError(f"{where}: auto_pad {auto_pad!r} is none of NOTSET, VALID, SAME_UPPER, SAME_LOWER")
-    strides = attribute(node, "strides", (1,) * axes, graph.name)
-    dilations = attribute(node, "dilations", (1,) * axes, graph.name)
-    pads = attribute(node, "pads", (0,) * 2 * axes, graph.name)
-    if auto_pad != "NOTSET":
-        pads = (0,) * 2 * axes
-    for field, values, wanted in (
-        ("strides", strides, axes),
-        ("dilations", dilations, axes),
-        ("pads", pads, 2 * axes),
-    ):
-        if len(values) != wanted or (field != "pads" and min(values) < 1):
-            raise ModelError(f"{where}: {field} {list(values)} is not {wanted} valid numbers")
-    bias_name = node.input[2] if len(node.input) > 2 else ""
-    bias = _vector(graph, bias_name, len(weights)) if bias_name else None
-    return Convolution(
-        name=label(node),
-        op="Conv",
-        source=node.input[0],
-        output=node.output[0],
-        weights=tuple(weights.reshape(groups, len(weights) // groups, -1)),
-        bias=bias,
-        addend=bias_name if bias_name and bias is None else None,
-        dtype=weights.dtype,
-        note=graph.notes.get(node.output[0], ""),
-        kernel=kernel,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-    )
-
-
-def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
-    weights = _usable(graph, node.input[1])
-    if isinstance(weights, str):
-        return weights
-    if weights.ndim != 2:
-        raise ModelError(
-            f"{graph.name}: node {label(node)!r} (Gemm): weights have shape {list(weights.shape)}, not 2 axes"
-        )
-    matrix = weights if attribute(node, "transB", 0, graph.name) else weights.T
-    alpha, beta = (attribute(node, name, 1.0, graph.name) for name in ("alpha", "beta"))
-    if alpha != 1.0:
-        matrix = matrix.astype(np.float64) * alpha
-    addend = node.input[2] if len(node.input) > 2 and beta else ""
-    bias = _vector(graph, addend, len(matrix)) if addend else None
-    return RightProduct(
-        name=label(node),
-        op="Gemm",
-        source=node.input[0],
-        output=node.output[0],
-        weights=(matrix,),
-        bias=None if bias is None else bias * beta,
-        addend=addend if addend and bias is None else None,
-        beta=beta,
-        dtype=weights.dtype,
-        transposed=bool(attribute(node, "transA", 0, graph.name)),
-    )
-
-
-def _matmul(node: onnx.NodeProto, graph: Graph) -> Layer | str:
-    left, right = (name in graph.constants for name in node.input[:2])
-    if left == right:
-        return "depends on constants alone" if left else "MatMul of two activations"
-    weights = _usable(graph, node.input[0 if left else 1])
-    if isinstance(weights, str):
-        return weights
-    if weights.ndim != 2:
-        return f"constant with {weights.ndim} axes, not a matrix"
-    kind = LeftProduct if left else RightProduct
-    return kind(
-        name=label(node),
-        op="MatMul",
-        source=node.input[1 if left else 0],
-        output=node.output[0],
-        weights=(weights if left else weights.T,),
-        bias=None,
-        dtype=weights.dtype,
-    )
+def _packed(weights: tuple[npt.NDArray[Any], ...], rows: int, outputs: int) -> tuple[npt.NDArray[Any], ...]:
+    """Block-diagonal matrices of equal numbers of blocks, at most (outputs, rows) in size where blocks allow it."""
+    n_out, n_in = weights[0].shape
+    fitting = max(1, min(rows // n_in, outputs // n_out))
+    count = max(number for number in range(1, fitting + 1) if len(weights) % number == 0)
+    packed = []
+    for first in range(0, len(weights), count):
+        matrix = np.zeros((count * n_out, count * n_in), weights[0].dtype)
+        for place, block in enumerate(weights[first : first + count]):
+            matrix[place * n_out : (place + 1) * n_out, place * n_in : (place + 1) * n_in] = block
+        packed.append(matrix)
+    return tuple(packed)
 
 
 def activation_type(layer: Layer) -> onnx.TypeProto:

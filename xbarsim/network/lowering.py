@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xbarsim.network.sessions import aligned_empty
 from xbarsim_kernels import lowering as kernels
 
-__all__ = ["Lowering", "Rows", "Windows"]
+__all__ = ["Lowering", "Overlaps", "Rows", "Windows"]
 
 _CHUNK_BYTES = 1 << 20
 """Size of a chunk of columns together with its results: it must stay in the second-level cache."""
@@ -170,6 +170,62 @@ class Windows:
     ) -> None:
         """Put result columns of the matrix ``group`` and the bias where they belong."""
         kernels.scatter_columns(columns, first, bias, group * self.n_out, out)
+
+
+@dataclass(frozen=True)
+class Overlaps(Windows):
+    """Places of a map as columns, and result columns as windows that overlap: transposed convolutions.
+
+    Parameters
+    ----------
+    window
+        (5, 3) int64: kernel, stride, dilation, padding before and input size of the three axes.
+    sizes
+        Size of the result on the three axes.
+    """
+
+    window: npt.NDArray[np.int64]
+    sizes: tuple[int, int, int]
+
+    @staticmethod
+    def over(
+        source: Sequence[int],
+        axes: Sequence[tuple[int, int, int, int]],
+        groups: int,
+        n_out: int,
+        sizes: Sequence[int],
+    ) -> Overlaps:
+        """Windows over one to three axes, each given as (kernel, stride, dilation, padding before)."""
+        samples, channels, *spatial = source
+        missing = 3 - len(axes)
+        window = np.array([[1, 1, 1, 0]] * missing + [list(axis) for axis in axes], np.int64).T
+        window = np.ascontiguousarray(np.vstack([window, [1] * missing + spatial]).astype(np.int64))
+        kernel = int(window[0].prod())
+        line = int(np.prod(spatial, dtype=np.int64))
+        depth, height, width = [1] * missing + list(sizes)
+        return Overlaps(
+            (samples, channels, 1, 1, line),
+            np.array([(1, 1, 1, 0, 1)] * 2 + [(1, 1, 1, 0, line)], np.int64).T.copy(),
+            groups,
+            n_out,
+            (samples, groups * n_out // kernel, *sizes),
+            window,
+            (depth, height, width),
+        )
+
+    def empty(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Space for the results of all matrices, to be added to."""
+        channels = self.groups * self.n_out // int(self.window[0].prod())
+        out = aligned_empty((self.source[0], channels, *self.sizes), dtype)
+        out[:] = 0
+        return out
+
+    def collect(
+        self, columns: npt.NDArray[Any], first: int, group: int, bias: npt.NDArray[Any], out: npt.NDArray[Any]
+    ) -> None:
+        """Add windows of the matrix ``group`` where they belong; a bias of windows does not exist."""
+        channel = group * self.n_out // int(self.window[0].prod())
+        kernels.scatter_windows(columns, self.window, first, channel, out)
 
 
 Lowering = Rows | Windows

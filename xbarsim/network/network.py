@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro
 from xbarsim.network.batching import Batching, Block, plan_batches
 from xbarsim.network.calibration import Calibration, calibrate
-from xbarsim.network.executor import ProgrammedNetwork
+from xbarsim.network.exact import exact_executor
 from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
 from xbarsim.network.folding import fold
 from xbarsim.network.graph import Graph
@@ -30,12 +30,19 @@ from xbarsim.network.layers import Layer
 from xbarsim.network.npz import read_npz_model
 from xbarsim.network.onnx import read_onnx
 from xbarsim.network.partition import Partition, partition
+from xbarsim.network.programmed import ProgrammedNetwork
+from xbarsim.network.rewriting.expansion import expand
 from xbarsim.network.sessions import Session
 from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
+from xbarsim.placement import Rule, place
+from xbarsim.tiling import Tiling
 
 __all__ = ["Network", "load", "shipped"]
+
+_Choice = tuple[tuple[Rule, ...], tuple[int, int] | None]
+"""What a partition depends on: placement rules, and rows and outputs of the arrays that groups are packed into."""
 
 _SHIPPED = Path(__file__).parent.parent / "models"
 
@@ -60,18 +67,22 @@ class Network:
     digest
         Its SHA-256.
     graph, partition, batching
-        The folded graph, how it is cut into crossbars and digital segments, and how feeds are cut into blocks.
+        The folded graph, how it is cut into crossbars and digital segments where no chip says otherwise, and how feeds
+        are cut into blocks then.
     """
 
     def __init__(self, path: Path, model: onnx.ModelProto, digest: str) -> None:
         self.path = path
         self.digest = digest
         self.graph: Graph = fold(model, path)
-        self.partition: Partition = partition(self.graph)
-        self.batching: Batching = plan_batches(self.graph, self.partition)
+        self.partition: Partition = partition(expand(self.graph, {}))
+        self.batching: Batching = plan_batches(self.partition)
         self._model = model
         self._sessions: dict[tuple[str, ...], Session] = {}
-        self._batchings: dict[tuple[tuple[int, ...], ...], Batching] = {}
+        self._batchings: dict[tuple[Partition, tuple[tuple[int, ...], ...]], Batching] = {}
+        self._partitions: dict[tuple[tuple[Rule, ...], tuple[int, int] | None], Partition] = {
+            ((), None): self.partition
+        }
         self._lock = threading.Lock()
         self._outputs = self._declared_outputs()
 
@@ -94,23 +105,40 @@ class Network:
         """What becomes of each node, and with a chip how many tiles and cells it takes."""
         return summarise(self, chip)
 
-    def batching_for(self, feeds: Mapping[str, Any]) -> Batching:
+    def partition_for(self, chip: Chip | None) -> Partition:
+        """How a chip's placement rules and mapping cut the network into crossbars and digital segments."""
+        if chip is None:
+            return self.partition
+        tiling = Tiling.of(chip, 1, 1)
+        packing = (tiling.rows, tiling.outputs) if chip.mapping.groups == "packed" else None
+        key = (chip.placement, packing)
+        with self._lock:
+            if key not in self._partitions:
+                kept = place(chip.placement, self.partition.candidates)
+                graph = expand(self.graph, kept)
+                made = partition(graph, (lambda layer: layer.packed(*packing)) if packing else (lambda layer: layer))
+                self._partitions = dict(list(self._partitions.items())[:1] + list(self._partitions.items())[1:][-7:])
+                self._partitions[key] = made
+            return self._partitions[key]
+
+    def batching_for(self, feeds: Mapping[str, Any], chip: Chip | None = None) -> Batching:
         """How these feeds are cut: as `batching` says, or better where the model leaves sizes open."""
+        made = self.partition_for(chip)
         axes = self.batching.inputs
         open_sizes = any(
             info.shape is not None
             and any(size is None and axis != axes.get(name) for axis, size in enumerate(info.shape))
             for name, info in self.inputs.items()
         )
-        if not open_sizes:
+        if not open_sizes and made is self.partition:
             return self.batching
         sizes = {name: np.shape(feeds[name]) for name, info in self.inputs.items() if info.dtype and info.shape}
-        key = tuple((*shape[: axes.get(name, 0)], *shape[axes.get(name, -1) + 1 :]) for name, shape in sizes.items())
+        shapes = tuple((*shape[: axes.get(name, 0)], *shape[axes.get(name, -1) + 1 :]) for name, shape in sizes.items())
         with self._lock:
-            if key not in self._batchings:
+            if (made, shapes) not in self._batchings:
                 self._batchings = dict(list(self._batchings.items())[-15:])
-                self._batchings[key] = plan_batches(self.graph, self.partition, sizes)
-            return self._batchings[key]
+                self._batchings[made, shapes] = plan_batches(made, sizes)
+            return self._batchings[made, shapes]
 
     def check_feeds(self, feeds: Mapping[str, Any] | npt.ArrayLike, where: str = "") -> dict[str, Any]:
         """Inputs as arrays of the types that the model declares.
@@ -147,10 +175,6 @@ class Network:
             if name not in self.graph.outputs:
                 raise DataError(f"the model has no output {name!r}; its outputs: {', '.join(self.graph.outputs)}")
         return tuple(outputs)
-
-    def tensor_of(self, name: str) -> str:
-        """The tensor that a layer computes; any other name stands for itself."""
-        return next((layer.output for layer in self.layers if layer.name == name), name)
 
     def calibrate(
         self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
@@ -207,7 +231,7 @@ class Network:
         faults
             Faults to apply instead of drawing them.
         dtype
-            Precision of the products: float32 or float64.
+            Precision of the products: float32 or float64. Those of whole numbers are in float64 always.
         threads
             Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
             number of processors. No result depends on it.
@@ -225,7 +249,7 @@ class Network:
             )
         found = None if calibration is None else self.calibrate(chip, calibration, threads=threads)
         layers = {}
-        for layer in self.layers:
+        for layer in self.partition_for(chip).layers:
             ranges = found.ranges[layer.name] if found else (None,) * len(layer.weights)
             layers[layer.name] = tuple(
                 Macro(
@@ -235,13 +259,13 @@ class Network:
                     write=write,
                     layer=name,
                     ranges=own,
-                    dtype=dtype,
+                    dtype=layer.precision(np.dtype(dtype)),
                     faults=faults,
                     threads=threads,
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
-        return ProgrammedNetwork(self, chip, seed, write, layers)
+        return ProgrammedNetwork(self, chip, seed, write, dtype, layers)
 
     def restore(self, path: str | Path, *, threads: int | None = None) -> ProgrammedNetwork:
         """The network on a simulated chip that `ProgrammedNetwork.save` wrote; its outputs have the same bits.
@@ -261,7 +285,12 @@ class Network:
         return ProgrammedNetwork(self, *restore(self, path, threads))
 
     def run_digital(
-        self, feeds: Mapping[str, Any] | npt.ArrayLike, capture: Collection[str] = (), *, first_sample: int = 0
+        self,
+        feeds: Mapping[str, Any] | npt.ArrayLike,
+        capture: Collection[str] = (),
+        *,
+        first_sample: int = 0,
+        chip: Chip | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the unmodified model in onnxruntime.
 
@@ -270,37 +299,39 @@ class Network:
         feeds
             Inputs, as for `check_feeds`.
         capture
-            Names of crossbar layers, or of any tensors of the model, whose values are wanted too.
+            Names of crossbar layers whose results with exact products are wanted too (as `ProgrammedNetwork.run`
+            captures them), or of any tensors of the model.
         first_sample
             Number of the feed's first sample in the data set; bits do not depend on how the data set is cut.
+        chip
+            Whose placement rules make the layers; no rules by default.
 
         Raises
         ------
         DataError
             Inputs do not fit the model, or there is no such tensor.
         """
-        wanted = {name: name for name in self.graph.outputs} | {name: self.tensor_of(name) for name in capture}
+        made = self.partition_for(chip)
+        layers = {layer.name: layer.output for layer in made.layers}
+        captured = {name: layers[name] for name in capture if name in layers}
+        wanted = [*self.graph.outputs, *(name for name in capture if name not in layers)]
+        checked = self.check_feeds(feeds)
+        batching = self.batching_for(checked, chip)
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        checked = self.check_feeds(feeds)
-        batching = self.batching_for(checked)
-        for block, values in self.digital_blocks(checked, first_sample, list(wanted.values())):
-            blocks.append(block)
-            for name, tensor in wanted.items():
-                parts[name].append(values[tensor])
-        return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
-
-    def digital_blocks(
-        self, feeds: Mapping[str, Any], first_sample: int, tensors: Sequence[str]
-    ) -> Iterator[tuple[Block, dict[str, Any]]]:
-        """Values of the named tensors in the unmodified model, block by block; ``feeds`` are checked."""
-        computed = sorted({name for name in tensors if name not in self.graph.inputs})
+        computed = sorted({name for name in wanted if name not in self.graph.inputs})
         session = self._digital_session(tuple(name for name in computed if name not in self.graph.outputs))
-        for block in self.batching_for(feeds).blocks(feeds, first_sample, exact=False):
+        for block in batching.blocks(checked, first_sample, exact=False):
             values = dict(block.feeds)
             if computed:
                 values.update(zip(computed, session.run(computed, block.feeds), strict=True))
-            yield block, {name: values[name] for name in tensors}
+            blocks.append(block)
+            for name in wanted:
+                parts[name].append(values[name])
+        found = {name: batching.join(name, part, blocks) for name, part in parts.items()}
+        if captured:
+            found |= exact_executor(made).run(checked, batching, first_sample, captured)
+        return {name: found[name] for name in (*self.graph.outputs, *capture)}
 
     def _digital_session(self, inner: tuple[str, ...]) -> Session:
         """A session of the model with further tensors as outputs; the plain one and the latest other are kept."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
 import onnx
 
-from xbarsim.network.graph import Graph
+from xbarsim.network.graph import Graph, subgraphs
 
-__all__ = ["Shapes", "dimensions", "infer_shapes"]
+__all__ = ["Shapes", "dimensions", "infer_shapes", "infer_types"]
 
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Shapes by tensor name; None for dimensions that are not known."""
@@ -33,7 +33,7 @@ def infer_shapes(
 ) -> dict[str, tuple[int | None, ...]]:
     """Shapes of all tensors for a number of samples, as far as onnx can tell; unknown dimensions are None.
 
-    ``sizes`` are the shapes of actual inputs, where there are some.
+    Tensors of bodies are among them. ``sizes`` are the shapes of actual inputs, where there are some.
     """
     types: dict[str, onnx.TypeProto] = {}
     for name, kind in graph.inputs.items():
@@ -48,7 +48,17 @@ def infer_shapes(
                 size.dim_value = sizes[name][axis]
             elif size.dim_value < 0:
                 size.Clear()
-    model, constants = graph.part(graph.nodes, types, graph.outputs)
+    found = {}
+    for name, kind in infer_types(graph, types).items():
+        shape = dimensions(kind)
+        if shape is not None:
+            found[name] = tuple(size if isinstance(size, int) else None for size in shape)
+    return found
+
+
+def infer_types(graph: Graph, inputs: Mapping[str, onnx.TypeProto]) -> dict[str, onnx.TypeProto]:
+    """Types of all tensors, those of bodies among them, as far as onnx can tell from those of the inputs."""
+    model, constants = graph.part(graph.nodes, inputs, graph.outputs)
     for name, value in constants.items():
         if isinstance(value, np.ndarray) and value.size > 64:  # only short ones can matter as shapes
             element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
@@ -63,9 +73,12 @@ def infer_shapes(
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except onnx.shape_inference.InferenceError:  # onnxruntime may know better; nothing is known here
         return {}
-    found = {}
-    for item in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        shape = dimensions(item.type)
-        if shape is not None:
-            found[item.name] = tuple(size if isinstance(size, int) else None for size in shape)
-    return found
+    return dict(_declared(model.graph))
+
+
+def _declared(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TypeProto]]:
+    for item in (*graph.input, *graph.output, *graph.value_info):
+        yield item.name, item.type
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from _declared(body)

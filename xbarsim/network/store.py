@@ -27,9 +27,9 @@ from xbarsim.tiling import Tiling
 from xbarsim.versions import versions
 
 if TYPE_CHECKING:
-    from xbarsim.network.executor import ProgrammedNetwork
     from xbarsim.network.layers import Layer
     from xbarsim.network.network import Network
+    from xbarsim.network.programmed import ProgrammedNetwork
 
 __all__ = ["FORMAT", "restore", "save"]
 
@@ -50,9 +50,8 @@ def save(programmed: ProgrammedNetwork, path: str | Path, *, force: bool) -> Non
         file["chip"] = programmed.chip.to_toml()
         file.attrs["model_sha256"] = programmed.network.digest
         file.attrs["seed"], file.attrs["write"] = programmed.seed, programmed.write
-        macros = [macro for layer in programmed.layers.values() for macro in layer]
-        file.attrs["dtype"] = macros[0].dtype.name if macros else "float32"
-        for layer in programmed.network.layers:
+        file.attrs["dtype"] = programmed.dtype.name
+        for layer in programmed.partition.layers:
             for name, macro in zip(layer.macro_names, programmed.layers[layer.name], strict=True):
                 # layers' names may hold slashes, which mean groups in HDF5
                 _write_macro(file.create_group(f"macros/{quote(name, safe='')}"), macro)
@@ -91,8 +90,8 @@ def _write(group: Any, name: str, data: npt.NDArray[Any]) -> Any:
 
 def restore(
     network: Network, path: str | Path, threads: int | None
-) -> tuple[Chip, int, int, dict[str, tuple[Macro, ...]]]:
-    """Chip, seed, write and macros of a file; see `Network.restore`."""
+) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]]]:
+    """Chip, seed, write, precision and macros of a file; see `Network.restore`."""
     import h5py
 
     try:
@@ -112,7 +111,7 @@ def restore(
 
 def _read(
     network: Network, file: Any, path: str, threads: int | None
-) -> tuple[Chip, int, int, dict[str, tuple[Macro, ...]]]:
+) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]]]:
     attributes = dict(file.attrs)
     if attributes.get("format") != FORMAT:
         raise DataError(f"{path}: not a file of a programmed chip ({FORMAT}) but {attributes.get('format')!r}")
@@ -133,7 +132,7 @@ def _read(
             write=write,
             layer=name,
             ranges=_ranges(group.attrs),
-            dtype=dtype,
+            dtype=layer.precision(np.dtype(dtype)),
             threads=threads,
             stages=_stages(group, chip, layer),
         )
@@ -142,9 +141,9 @@ def _read(
         layer.name: tuple(
             macro(name, weights, layer) for name, weights in zip(layer.macro_names, layer.weights, strict=True)
         )
-        for layer in network.layers
+        for layer in network.partition_for(chip).layers
     }
-    return chip, seed, write, layers
+    return chip, seed, write, dtype, layers
 
 
 def _ranges(attributes: Mapping[str, Any]) -> Ranges | None:

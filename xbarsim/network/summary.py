@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx
 
+from xbarsim.network.batching import Batching, plan_batches
+from xbarsim.network.bodies import all_nodes
+from xbarsim.network.candidates import has_matrix_product
 from xbarsim.network.graph import label, subgraphs
-from xbarsim.network.layers import Layer, has_matrix_product
+from xbarsim.network.layers import Layer
+from xbarsim.network.partition import Control, Partition
+from xbarsim.network.rewriting.draft import origin
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.tiling import Tiling
 
@@ -116,50 +122,73 @@ def _aligned(table: Sequence[Sequence[str]], right: range) -> list[str]:
 
 
 def _inner(graph: onnx.GraphProto, outer: onnx.NodeProto) -> Iterator[SummaryRow]:
-    """Matrix products in the body of a control-flow node."""
+    """Matrix products in the body of a control-flow node that runs digitally."""
     for node in graph.node:
         if has_matrix_product(node):
-            yield SummaryRow(
-                name=f"{label(outer)}/{label(node)}",
-                op=node.op_type,
-                place="digital",
-                reason=f"inside {outer.op_type} body",
-            )
+            yield SummaryRow(name=label(node), op=node.op_type, place="digital", reason=f"inside {outer.op_type} body")
         for body in subgraphs(node):
             yield from _inner(body, node)
 
 
 def summarise(network: Network, chip: Chip | None) -> Summary:
     """The summary of a network, on chips of one design if one is given."""
-    rows: list[SummaryRow] = []
-    for node, place in network.partition.places:
-        if isinstance(place, Layer):
-            rows.append(_crossbar_row(network, place, chip))
-            continue
-        if place is None:
-            rows.append(SummaryRow(name=label(node), op=node.op_type, place="unused", reason="no output needs it"))
-            continue
-        rows.append(SummaryRow(name=label(node), op=node.op_type, place="digital", reason=place))
-        for body in subgraphs(node):
-            rows.extend(_inner(body, node))
+    parts = network.partition_for(chip)
+    batching = network.batching if parts is network.partition else plan_batches(parts)
+    rows = list(_Rows(parts, batching, chip).of(parts))
     title = [f"{network.path}  (sha256 {network.digest[:12]})"]
     title += [f"input    {name}: {info}" for name, info in network.inputs.items()]
     title += [f"output   {name}: {info}" for name, info in network.outputs.items()]
-    title.append(f"batches  {network.batching.reason}")
+    title.append(f"batches  {batching.reason}")
     if chip is not None:
         title.append(f"chip     {chip.name}; products {describe_plan(chip)}")
-        layers = network.layers
-        effort = describe_effort(chip, [work for layer in layers for work in _work(network, layer, chip)], "sample")
+        work = [item for layer in parts.layers for item in _work(batching, layer, chip)]
+        effort = describe_effort(chip, work, "sample")
         title += [f"circuit  {effort}"] if effort else []
     return Summary(title=tuple(title), rows=tuple(rows))
 
 
-def _crossbar_row(network: Network, layer: Layer, chip: Chip | None) -> SummaryRow:
+class _Rows:
+    """Rows of a partition and of those in its control flow; a node that was taken apart has one digital row."""
+
+    def __init__(self, parts: Partition, batching: Batching, chip: Chip | None) -> None:
+        self.batching, self.chip = batching, chip
+        self.rest: dict[str, set[str]] = defaultdict(set)
+        for node in all_nodes(parts.graph.nodes):
+            source = origin(node)
+            if source is not None and not any(layer.output in node.output for layer in parts.layers):
+                self.rest[source.name].add(node.op_type)
+        self.told: set[str] = set()
+
+    def of(self, parts: Partition) -> Iterator[SummaryRow]:
+        """Rows in running order."""
+        for node, place in parts.places:
+            source = origin(node)
+            if isinstance(place, Layer):
+                yield _crossbar_row(self.batching, place, self.chip)
+            elif source is not None:
+                if source.name not in self.told:
+                    self.told.add(source.name)
+                    reason = f"around its matrix products: {', '.join(sorted(self.rest[source.name]))}"
+                    yield SummaryRow(name=source.name, op=source.op, place="digital", reason=reason)
+            elif place is None:
+                yield SummaryRow(name=label(node), op=node.op_type, place="unused", reason="no output needs it")
+            else:
+                reason = "control flow, decided on the host" if isinstance(place, Control) else place
+                yield SummaryRow(name=label(node), op=node.op_type, place="digital", reason=reason)
+            if isinstance(place, Control):
+                for body in place.bodies.values():
+                    yield from self.of(body)
+            else:
+                for graph in subgraphs(node):
+                    yield from _inner(graph, node)
+
+
+def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> SummaryRow:
     count = len(layer.weights)
-    vectors = network.batching.vectors.get(layer.name)
+    vectors = batching.vectors.get(layer.name)
     n_out, n_in = layer.shape
     plan = "" if chip is None else describe_plan(chip)
-    effort = "" if chip is None else describe_effort(chip, _work(network, layer, chip), "sample")
+    effort = "" if chip is None else describe_effort(chip, _work(batching, layer, chip), "sample")
     return SummaryRow(
         name=layer.name,
         op=layer.op,
@@ -174,7 +203,7 @@ def _crossbar_row(network: Network, layer: Layer, chip: Chip | None) -> SummaryR
     )
 
 
-def _work(network: Network, layer: Layer, chip: Chip) -> list[tuple[Tiling, int]]:
+def _work(batching: Batching, layer: Layer, chip: Chip) -> list[tuple[Tiling, int]]:
     """Tilings of a layer's matrices, each with its vectors for one sample, 1 where their number is not known."""
-    vectors = network.batching.vectors.get(layer.name, 1)
+    vectors = batching.vectors.get(layer.name, 1)
     return [(Tiling.of(chip, *layer.shape), vectors)] * len(layer.weights)

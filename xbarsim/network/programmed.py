@@ -1,0 +1,131 @@
+"""Programmed network: a network on one simulated chip, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.errors import DataError
+from xbarsim.faultmap import FaultMap
+from xbarsim.macro import Activity, Macro
+from xbarsim.network.executor import Executor
+from xbarsim.network.partition import Partition
+from xbarsim.network.store import save
+
+if TYPE_CHECKING:
+    from xbarsim.chip import Chip
+    from xbarsim.network.network import Network
+
+__all__ = ["ProgrammedNetwork"]
+
+
+class ProgrammedNetwork:
+    """A network on one simulated chip; made by `Network.program`.
+
+    Different programmed networks may run in different threads; one of them runs in one thread at a time.
+
+    Attributes
+    ----------
+    network, chip, seed, write, dtype
+        What was programmed, which chip it is, and the precision of its products.
+    partition
+        How the chip's placement rules cut the network.
+    layers
+        For each crossbar layer its macros: one for each group.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        chip: Chip,
+        seed: int,
+        write: int,
+        dtype: npt.DTypeLike,
+        layers: Mapping[str, tuple[Macro, ...]],
+    ) -> None:
+        self.network = network
+        self.chip = chip
+        self.seed = seed
+        self.write = write
+        self.dtype = np.dtype(dtype)
+        self.layers = layers
+        self.partition: Partition = network.partition_for(chip)
+        self._executor = Executor(self.partition, layers)
+
+    @property
+    def activity(self) -> dict[str, Activity]:
+        """What the converters of each layer have done since programming."""
+        return {name: sum((macro.activity for macro in macros), Activity()) for name, macros in self.layers.items()}
+
+    @property
+    def faults(self) -> FaultMap:
+        """All stuck cells of this chip."""
+        return FaultMap.merge(macro.faults for macros in self.layers.values() for macro in macros)
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the programmed chip to an HDF5 file, from which `Network.restore` takes it.
+
+        The file holds the chip, the seed, cells at every stage, faults and ranges, but not the network itself.
+
+        Raises
+        ------
+        OutputError
+            The file exists and ``force`` is not set, or it cannot be written.
+        """
+        save(self, path, force=force)
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        *,
+        first_sample: int = 0,
+        outputs: Sequence[str] | None = None,
+        capture: Collection[str] = (),
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Outputs of the network on this chip.
+
+        A sample's result has the same bits however the data set is cut, as long as ``first_sample`` is right. The
+        exception are networks whose samples cannot be told apart: they take each feed as one block, as their summary
+        says. Inputs without a batch axis, such as a sampling rate, go with every sample.
+
+        Parameters
+        ----------
+        feeds
+            Inputs by name, samples along their batch axis.
+        first_sample
+            Number of the feed's first sample in the data set; read noise belongs to it.
+        outputs
+            Names of the outputs to return; all by default.
+        capture
+            Names of layers whose results are wanted too, with bias and addend. Results of a layer that a loop runs
+            several times are stacked along the second axis; a layer in a branch that is not taken has none.
+
+        Returns
+        -------
+        Arrays by name: the outputs, then what was captured.
+
+        Raises
+        ------
+        DataError
+            Inputs, outputs or layers do not fit the model.
+        """
+        network = self.network
+        if first_sample < 0:
+            raise DataError(f"first_sample is {first_sample}; it counts from 0")
+        checked = network.check_feeds(feeds)
+        wanted = {name: name for name in network.select_outputs(outputs)}
+        wanted.update(self._captured(capture))
+        return self._executor.run(checked, network.batching_for(checked, self.chip), int(first_sample), wanted)
+
+    def _captured(self, names: Collection[str]) -> dict[str, str]:
+        produced = {layer.output: layer.output for layer in self.partition.layers}
+        produced |= {layer.name: layer.output for layer in self.partition.layers}
+        for name in names:
+            if name not in produced:
+                listed = ", ".join(layer.name for layer in self.partition.layers)
+                raise DataError(f"cannot capture {name!r}: not a crossbar layer; layers: {listed}")
+        return {name: produced[name] for name in names}
