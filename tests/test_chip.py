@@ -180,8 +180,11 @@ def test_a_saved_chip_names_every_field_that_has_a_value():
         "adc",
         "wires",
         "faults",
+        "placement",
     }
-    assert data["mapping"] == {"kind": "differential", "scale": "layer", "weight_slices": 1, "pruned_cells": True}
+    assert data["mapping"] == {
+        "kind": "differential", "scale": "layer", "groups": "separate", "weight_slices": 1, "pruned_cells": True
+    }  # fmt: skip
     assert data["array"] == {"rows": 128, "cols": 128, "pairs": "adjacent"}
     assert data["adc"] == {"range": {"kind": "calibration", "percentile": 100.0}}
 
@@ -289,7 +292,7 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
-TOP = "adc, array, dac, description, device, faults, mapping, name, sources, wires"
+TOP = "adc, array, dac, description, device, faults, mapping, name, placement, sources, wires"
 
 
 @pytest.mark.parametrize(
@@ -304,7 +307,7 @@ TOP = "adc, array, dac, description, device, faults, mapping, name, sources, wir
         (
             {"mapping.reference": "digital"},
             "unknown field 'mapping.reference'; valid fields of mapping: "
-            "clip, kind, pruned_cells, scale, weight_slices",
+            "clip, groups, kind, pruned_cells, scale, weight_slices",
         ),
         (
             {"faults.rows.p_stuck": 0.1},

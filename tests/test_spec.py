@@ -224,8 +224,8 @@ def test_more_errors_are_counted():
     assert message.startswith("leaf.n = 0 is not valid: ")
 
 
-def test_an_entry_of_a_list_is_named_by_the_list():
-    assert error_of({"v": 1.0, "many": [1.0, -2.0]}).startswith("many = -2.0 is not valid: ")
+def test_an_entry_of_a_list_is_named_by_its_place():
+    assert error_of({"v": 1.0, "many": [1.0, -2.0]}).startswith("many[1] = -2.0 is not valid: ")
 
 
 def test_a_single_wrong_value_is_one_error_even_where_two_types_are_possible():

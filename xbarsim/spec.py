@@ -75,7 +75,7 @@ def _members(annotation: Any) -> list[type[BaseModel]]:
     """The specification classes that a field's annotation admits."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) in (Annotated, typing.Union, types.UnionType):
+    if get_origin(annotation) in (Annotated, tuple, typing.Union, types.UnionType):
         return [member for part in get_args(annotation) for member in _members(part)]
     return []
 
@@ -196,6 +196,9 @@ def _walk(
     owners: list[type[BaseModel]] = [root]
     members: list[type[BaseModel]] = [root]
     for key in loc:
+        if isinstance(key, int) and path:
+            path[-1] += f"[{key}]"
+            continue
         fields = [member.model_fields[key] for member in members if key in member.model_fields]
         if not fields and any(_kind(member) == key for member in members):
             members = [member for member in members if _kind(member) == key]
