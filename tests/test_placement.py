@@ -91,7 +91,7 @@ def test_calibration_belongs_to_a_placement():
         ({"place": "gpu"}, r"placement\[0\].place = 'gpu' is not valid: input should be 'crossbar' or 'digital'"),
         (
             {"kernels": [1, 1]},
-            r"unknown field 'placement\[0\].kernels'; valid fields of placement\[0\]: grouped, kernel, max",
+            r"unknown field 'placement\[0\].kernels'; valid fields of placement",
         ),
         ({"kernel": [0]}, r"placement\[0\].kernel\[0\] = 0 is not valid: input should be greater than or equal to 1"),
         ({"min_weights": -1}, r"placement\[0\].min_weights = -1 is not valid"),
