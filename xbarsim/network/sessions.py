@@ -1,35 +1,37 @@
-"""Sessions of onnxruntime: the digital half of a network, and the unmodified model to compare with.
+"""Sessions: the digital half of a network, and the unmodified model to compare with.
 
-The only module that touches onnxruntime. A session is immutable and may run in several threads at once; it uses one
-thread itself, so that whoever runs chips side by side decides how many cores are busy.
+A session runs in onnxruntime or, where that lacks something, in the reference evaluator of onnx. It may run in several
+threads at once.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any
+import mmap
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from xbarsim.errors import DataError, ModelError
-from xbarsim.network.graph import subgraphs
+from xbarsim.network.graph import Constant
+from xbarsim.network.onnx import dense_array, tensor_array
+from xbarsim.network.reference import Reference, UnsupportedError
+from xbarsim.network.runtime import is_unsupported, parse_type, reason, relabel, start
 
-__all__ = ["Session", "aligned", "aligned_empty", "constant_proto", "relabel"]
+__all__ = ["Session", "aligned", "aligned_empty", "constant_proto"]
 
 _ALIGNMENT = 64  # bytes; what onnxruntime gives its own tensors
-_SHARED_BYTES = 1 << 16  # larger constants are handed over by reference, not inside of the model
+_BESIDE_BYTES = 1 << 16  # larger constants are handed over beside the model, not inside of it
 
-_ELEMENTS = {
-    "float": TensorProto.FLOAT,
-    "double": TensorProto.DOUBLE,
-    **{name.lower(): value for name, value in TensorProto.DataType.items() if name not in ("FLOAT", "DOUBLE")},
-}
+_PREPACKED_BYTES = 256 << 20
+"""Constants of which onnxruntime may keep a second copy, packed for faster products. More is not worth its memory:
+most products run on crossbars."""
 
 
 def aligned_empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -55,7 +57,7 @@ def aligned(array: Any) -> Any:
     return copy
 
 
-def constant_proto(name: str, value: npt.NDArray[Any] | TensorProto) -> TensorProto:
+def constant_proto(name: str, value: Constant) -> TensorProto:
     """A constant as an initialiser called ``name``."""
     if isinstance(value, TensorProto):
         tensor = TensorProto()
@@ -65,94 +67,13 @@ def constant_proto(name: str, value: npt.NDArray[Any] | TensorProto) -> TensorPr
     return numpy_helper.from_array(value, name)
 
 
-def _options(optimise: bool, folder: str = "") -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if folder:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
-    return options
-
-
-def _start(model: onnx.ModelProto, options: Any) -> Any:
-    # without its fallback, which prints to the terminal and tries the same again
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
-    )
-
-
-@cache
-def _limits() -> tuple[int, int]:
-    """The newest IR version and operator set that this onnxruntime accepts: it lags behind onnx by a release."""
-
-    def accepted(ir: int, opset: int) -> bool:
-        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
-        graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", [x], [y])
-        model = helper.make_model(graph, ir_version=ir, opset_imports=[helper.make_opsetid("", opset)])
-        options = _options(False)
-        options.log_severity_level = 4
-        try:
-            _start(model, options)
-        except Exception:  # onnxruntime's errors share no base class; any of them is a no
-            return False
-        return True
-
-    ir = next((n for n in range(onnx.IR_VERSION, 8, -1) if accepted(n, 15)), 8)
-    opset = next((n for n in range(onnx.defs.onnx_opset_version(), 15, -1) if accepted(ir, n)), 15)
-    return ir, opset
-
-
-def _newest_operator(nodes: Iterable[onnx.NodeProto], version: int) -> int:
-    """The operator set in which the newest of the operators got its present meaning."""
-    newest = 1
-    for node in nodes:
-        if node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type):
-            newest = max(newest, onnx.defs.get_schema(node.op_type, version, "").since_version)
-        for graph in subgraphs(node):
-            newest = max(newest, _newest_operator(graph.node, version))
-    return newest
-
-
-def relabel(model: onnx.ModelProto) -> None:
-    """Lower the version labels of a model to what onnxruntime accepts, where no operator changes its meaning."""
-    ir, limit = _limits()
-    model.ir_version = min(model.ir_version, ir)
-    for opset in model.opset_import:
-        known = limit < opset.version <= onnx.defs.onnx_opset_version()
-        if opset.domain in ("", "ai.onnx") and known and _newest_operator(model.graph.node, opset.version) <= limit:
-            opset.version = limit
-
-
-def _reason(error: Exception) -> str:
-    """First line of onnxruntime's message, without its prefix and the place in its source."""
-    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
-    return re.sub(r"^\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z])", "", line).strip()
-
-
-def _parse(text: str) -> onnx.TypeProto:
-    """The type that onnxruntime spells ``tensor(float)``."""
-    kind, _, inner = text.rstrip().removesuffix(")").partition("(")
-    if kind == "tensor":
-        return helper.make_tensor_type_proto(_ELEMENTS[inner], None)
-    if kind in ("seq", "sequence"):
-        return helper.make_sequence_type_proto(_parse(inner))
-    if kind == "optional":
-        return helper.make_optional_type_proto(_parse(inner))
-    raise ModelError(f"onnxruntime returns the unsupported type {text}")
-
-
 class Session:
-    """A model in onnxruntime.
+    """A model that runs.
 
     Parameters
     ----------
     model
-        The model; its labels are lowered in place where needed.
+        The model; belongs to the session from now on.
     name
         What to call it in an error: the file, and the part of the network.
     constants
@@ -160,49 +81,62 @@ class Session:
     optimise
         Whether onnxruntime may rewrite the graph.
     folder
-        Where tensors stored outside of the model file lie.
+        Where tensors that ``model`` stores in other files lie.
+
+    Attributes
+    ----------
+    name
+        As given.
+    inputs, outputs
+        Names of what goes in and out.
+    types
+        Type of each output; empty where it is not known.
 
     Raises
     ------
     ModelError
-        onnxruntime does not accept the model.
+        Neither onnxruntime nor the reference evaluator accepts the model.
     """
 
     def __init__(
         self,
         model: onnx.ModelProto,
         name: str,
-        constants: Mapping[str, npt.NDArray[Any] | TensorProto] | None = None,
+        constants: Mapping[str, Constant] | None = None,
         *,
         optimise: bool = True,
         folder: str = "",
     ) -> None:
-        relabel(model)
         self.name = name
-        options = _options(optimise, folder)
-        shared: dict[str, Any] = {}
-        for key, value in (constants or {}).items():
-            if isinstance(value, np.ndarray) and value.nbytes > _SHARED_BYTES:
-                shared[key] = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
-                tensor = model.graph.initializer.add(name=key, dims=value.shape, data_location=TensorProto.EXTERNAL)
-                tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
-                tensor.external_data.add(key="location", value="memory")
-            else:
-                model.graph.initializer.append(constant_proto(key, value))
-        if shared:
-            options.add_external_initializers(list(shared), list(shared.values()))
-        self._shared = shared  # onnxruntime only refers to them
+        self.inputs = tuple(item.name for item in model.graph.input)
+        self.outputs = tuple(item.name for item in model.graph.output)
+        self._model = model
+        self._constants = dict(constants or {})
+        self._folder = folder
+        self._why = ""
+        self._reference: Reference | None = None
+        self._lock = threading.Lock()
+        self._runtime: Any = None
+        relabel(model)
         try:
-            self._session = _start(model, options)
+            self._runtime, types = _start(model, self._constants, optimise, folder)
         except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelError(f"{name}: onnxruntime refuses the model: {_reason(error)}") from None
-        self.inputs = tuple(item.name for item in self._session.get_inputs())
-        self.outputs = tuple(item.name for item in self._session.get_outputs())
+            self._why = reason(error)
+            try:
+                types = self._fallback().types
+            except UnsupportedError:
+                raise ModelError(f"{name}: onnxruntime refuses the model: {self._why}") from None
+        self.types = {item: types.get(item, onnx.TypeProto()) for item in self.outputs}
 
     @property
-    def types(self) -> dict[str, onnx.TypeProto]:
-        """Type of each output, without shapes."""
-        return {item.name: _parse(item.type) for item in self._session.get_outputs()}
+    def engine(self) -> str:
+        """What runs the model: "onnxruntime" or "onnx reference evaluator"."""
+        return "onnx reference evaluator" if self._why else "onnxruntime"
+
+    @property
+    def why(self) -> str:
+        """Why it does not run in onnxruntime; empty if it does. Some models show only when they run."""
+        return self._why
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The named outputs for these inputs.
@@ -210,11 +144,90 @@ class Session:
         Raises
         ------
         DataError
-            onnxruntime fails on these inputs, for example because their shapes do not fit together.
+            These inputs cannot be run, for example because their shapes do not fit together.
         """
+        if self._runtime is None:
+            try:
+                return self._fallback().run(outputs, feeds)
+            except UnsupportedError as error:
+                raise self._failure("the onnx reference evaluator", feeds, str(error)) from None
         try:
-            result: list[Any] = self._session.run(list(outputs), dict(feeds))
+            result: list[Any] = self._runtime.run(list(outputs), dict(feeds))
         except Exception as error:  # onnxruntime's errors share no base class
-            shapes = ", ".join(f"{key} {list(np.shape(value))}" for key, value in feeds.items())
-            raise DataError(f"{self.name}: onnxruntime fails for inputs of shape {shapes}: {_reason(error)}") from None
+            failure = self._failure("onnxruntime", feeds, reason(error))
+            if not is_unsupported(error):
+                raise failure from None
+            # tried anew each time: which engine runs these feeds must not depend on what was run before
+            try:
+                result = self._fallback().run(outputs, feeds)
+            except UnsupportedError:
+                raise failure from None
+            self._why = reason(error)
         return result
+
+    def _failure(self, engine: str, feeds: Mapping[str, Any], why: str) -> DataError:
+        shapes = ", ".join(f"{key} {_shape(value)}" for key, value in feeds.items())
+        return DataError(f"{self.name}: {engine} fails for inputs of shape {shapes}: {why}")
+
+    def _fallback(self) -> Reference:
+        """The model in the reference evaluator; made when it is first needed."""
+        with self._lock:
+            if self._reference is None:
+                path = Path(self._folder) / Path(self.name).name
+                model = onnx.ModelProto()
+                model.CopyFrom(self._model)
+                own = {item.name: tensor_array(item, path) for item in model.graph.initializer}
+                own |= {item.values.name: dense_array(item, path) for item in model.graph.sparse_initializer}
+                del model.graph.initializer[:], model.graph.sparse_initializer[:]
+                self._reference = Reference(model, own | self._constants)
+            return self._reference
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return str(list(np.shape(value)))
+
+
+def _start(
+    model: onnx.ModelProto, constants: Mapping[str, Constant], optimise: bool, folder: str
+) -> tuple[Any, dict[str, onnx.TypeProto]]:
+    """The model in onnxruntime, and the types of its outputs; ``model`` is as before."""
+    own = len(model.graph.initializer)
+    mapped = [value for value in constants.values() if _is_mapped(value)]
+    if mapped and not folder:
+        folder = os.path.commonpath([Path(str(value.filename)).parent for value in mapped])
+    beside = {}
+    total = 0
+    for name, value in constants.items():
+        if not isinstance(value, np.ndarray) or value.nbytes <= _BESIDE_BYTES:
+            model.graph.initializer.append(constant_proto(name, value))
+            continue
+        total += value.nbytes
+        tensor = model.graph.initializer.add(name=name, dims=value.shape, data_location=TensorProto.EXTERNAL)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+        if _is_mapped(value):  # onnxruntime maps the file itself; what is handed over in memory it copies
+            place = {"location": os.path.relpath(str(value.filename), folder), "offset": value.offset}
+        else:
+            place = {"location": "memory"}
+            beside[name] = value
+        for key, entry in place.items():
+            tensor.external_data.add(key=key, value=str(entry))
+    total += sum(8 * np.prod(item.dims, dtype=float) for item in model.graph.initializer[:own])
+    prepack = total <= _PREPACKED_BYTES
+    try:
+        runtime = start(model, optimise=optimise, folder=folder, constants=beside, prepack=prepack)
+    finally:
+        del model.graph.initializer[own:]
+    types = {}
+    for item in (*runtime.get_inputs(), *runtime.get_outputs()):
+        kind = parse_type(item.type)
+        if kind is None:
+            raise TypeError(f"onnxruntime does not exchange {item.type} with NumPy")
+        types[item.name] = kind
+    return runtime, types
+
+
+def _is_mapped(value: Constant) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether an array is a whole map of a file: of parts of one, NumPy does not know the place."""
+    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
