@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ NPZ_BYTES = 4 << 30
 
 _NPZ_MEMBERS = 10_000
 _HEADER_BYTES = 10_000
+_EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+"""What a byte may unpack to, by the method of compression."""
 
 
 def check_output(path: str | Path, *, force: bool = False) -> Path:
@@ -91,8 +94,8 @@ def read_npz(
 ) -> dict[str, npt.NDArray[Any]]:
     """All arrays of an NPZ file.
 
-    Sizes are checked before anything is unpacked: what the archive and each array's header declare must agree, and
-    must not exceed ``limit`` bytes together.
+    Sizes are checked before anything is unpacked: what the file can hold, what the archive declares and what each
+    array's header declares must agree, and must not exceed ``limit`` bytes together.
 
     Raises
     ------
@@ -103,6 +106,8 @@ def read_npz(
     try:
         if path.is_dir():
             raise error(f"{path}: is a folder; give an .npz file")
+        if path.exists() and not path.is_file():
+            raise error(f"{path}: is not a regular file; give an .npz file")
         if path.stat().st_size == 0:
             raise error(f"{path}: the file is empty")
         with zipfile.ZipFile(path) as archive:
@@ -113,37 +118,55 @@ def read_npz(
                     f"{path}: unpacks to {len(members)} arrays of {declared / 1e6:,.0f} MB; the limit is "
                     f"{_NPZ_MEMBERS} arrays of {limit / 1e6:,.0f} MB"
                 )
+            arrays: dict[str, npt.NDArray[Any]] = {}
             for member in members:
-                _check_member(archive, member, path, error)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+                name = member.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise error(f"{path}: holds array {name!r} twice")
+                arrays[name] = _read_member(archive, member, path, error)
+            return arrays
     except XbarsimError:
         raise
     except OSError as failure:
         raise error(f"{path}: {failure.strerror or failure}") from None
+    except MemoryError:
+        raise error(f"{path}: its arrays do not fit into memory") from None
     except Exception as failure:  # a damaged file raises any of a dozen kinds in zipfile and in NumPy's header parser
         reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
         raise error(f"{path}: not an NPZ file, or damaged: {reason}") from None
 
 
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, error: type[XbarsimError]) -> None:
-    """Compare the size that an array's header declares with the archive's."""
+def _read_member(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, error: type[XbarsimError]
+) -> npt.NDArray[Any]:
+    """One array, after its header's size was compared with the archive's."""
     name = member.filename
     if not name.endswith(".npy"):
         raise error(f"{path}: member {name!r} is no NumPy array; an NPZ file holds .npy members only")
+    where = f"{path}: array {name[:-4]!r}"
+    expansion = _EXPANSION.get(member.compress_type)
+    if expansion is None:
+        raise error(f"{where} is compressed as no NPZ file is; np.savez and np.savez_compressed store or deflate")
+    if member.file_size > member.compress_size * expansion or member.compress_size > path.stat().st_size:
+        raise error(f"{where} declares {member.file_size:,} bytes, which the file is too small to hold")
     formats = np.lib.format
-    with archive.open(member) as file:
+    with archive.open(member) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
         try:
             version = formats.read_magic(file)
             reader = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
             shape, _, dtype = reader(file, max_header_size=_HEADER_BYTES)
-        except ValueError as failure:
-            raise error(f"{path}: array {name[:-4]!r} is malformed: {str(failure).splitlines()[0]}") from None
+        except (ValueError, SyntaxError) as failure:
+            raise error(f"{where} is malformed: {str(failure).splitlines()[0]}") from None
         if dtype.hasobject:
-            raise error(f"{path}: array {name[:-4]!r} holds Python objects; only plain numbers are read")
+            raise error(f"{where} holds Python objects; only plain numbers are read")
         size = math.prod(shape) * dtype.itemsize
-        if file.tell() + size != member.file_size:
+        if file.tell() + size != member.file_size or (dtype.itemsize == 0 and shape):
             raise error(
-                f"{path}: array {name[:-4]!r} declares {size:,} bytes in its header, but the archive holds "
+                f"{where} declares {size:,} bytes in its header, but the archive holds "
                 f"{member.file_size - file.tell():,}"
             )
+        file.seek(0)
+        array: npt.NDArray[Any] = formats.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
+        file.read(1)  # at the end of a member, its checksum is compared
+        return array

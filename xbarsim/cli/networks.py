@@ -18,6 +18,8 @@ __all__ = ["chips", "demo", "run", "summary"]
 
 _CALIBRATION_SAMPLES = 100
 
+_with_manifest = click.option("--manifest", help="What the layers of an .npz MODEL are (.json or .toml).")
+
 
 @commands.command()
 @click.option("--model", type=click.Choice(["lenet5", "resnet14"]), default="lenet5", show_default=True)
@@ -82,6 +84,7 @@ def _demo_outputs(folder: Path) -> tuple[Path, Path]:
 
 @commands.command()
 @click.argument("model")
+@_with_manifest
 @click.option("--data", "data_path", required=True, help="NPZ with inputs under the model's names (or x) and labels y.")
 @with_chip
 @click.option(
@@ -120,6 +123,7 @@ def _demo_outputs(folder: Path) -> tuple[Path, Path]:
 @click.option("--json", "as_json", is_flag=True, help="Print results for programs.")
 def run(
     model: str,
+    manifest: str | None,
     data_path: str,
     chip_name: str,
     changes: tuple[str, ...],
@@ -151,9 +155,9 @@ def run(
             raise OutputError(f"--save-faults {save_faults} is for one chip; use --chips 1, not {chips}")
         if not chip.faults.any:
             raise OutputError(f"--save-faults {save_faults}: the chip has no faults; set faults.p_stuck_on, ...")
-    inputs = [model, data_path, calibration_path, chip_name, chip.faults.map]
+    inputs = [model, manifest, data_path, calibration_path, chip_name, chip.faults.map]
     check_outputs([path for path in (out, save_faults) if path is not None], inputs, force)
-    network = load(model)
+    network = load(model, manifest=manifest)
     data = Dataset.load(data_path, network, limit=limit)
     given = Dataset.load(calibration_path, network) if calibration_path else data
     calibration, source = None, "none: the converters are ideal"
@@ -199,12 +203,13 @@ def run(
 
 @commands.command()
 @click.argument("model")
+@_with_manifest
 @with_chip
-def summary(model: str, chip_name: str, changes: tuple[str, ...]) -> None:
+def summary(model: str, manifest: str | None, chip_name: str, changes: tuple[str, ...]) -> None:
     """Where each node of MODEL runs, and why."""
     from xbarsim.network import load
 
-    click.echo(str(load(model).summary(chip_of(chip_name, changes))))
+    click.echo(str(load(model, manifest=manifest).summary(chip_of(chip_name, changes))))
 
 
 @commands.command()

@@ -1,86 +1,86 @@
-"""Manifest: the layers of a network given as arrays, and how they become an ONNX model.
+"""Manifest: the layers of a network that is given as arrays, read and checked.
 
-Layouts: PyTorch's names mean channels first (N, C, H, W), Keras' names channels last (N, H, W, C); inputs and
-flattened maps follow suit, so weights and data of either are used as they are.
+It comes as a JSON text inside of the NPZ file, as a JSON or TOML file, or as a dict. What the layers compute stands in
+`nodes`.
 """
 
 from __future__ import annotations
 
+import json
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from xbarsim.errors import ModelError
+from xbarsim.network.operators import OPERATORS, is_count, is_name
+from xbarsim.network.weights import Weights, listed
 
-__all__ = ["Manifest", "plain_manifest"]
+__all__ = ["INPUT", "Layer", "Manifest", "parse_json", "plain_manifest", "read_manifest"]
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+INPUT = "x"
+"""Name of the network's input."""
 
-_FIELDS: dict[str, dict[str, Any]] = {
-    "avgpool": {"k": None, "stride": None, "pad": 0},
-    "batchnorm": {"name": None, "eps": None},
-    "conv2d": {"name": None, "stride": 1, "pad": 0, "dilation": 1, "groups": 1},
-    "flatten": {},
-    "globalavgpool": {},
-    "linear": {"name": None},
-    "maxpool": {"k": None, "stride": None, "pad": 0},
-    "relu": {},
-    "sigmoid": {},
-    "softmax": {},
-    "tanh": {},
-}
-"""Fields of each operator and their defaults; stride defaults to k, eps to that of the weights' framework."""
-
-_REQUIRED = {"avgpool": ("k",), "batchnorm": ("name",), "conv2d": ("name",), "linear": ("name",), "maxpool": ("k",)}
-_PARTS = {
-    "torch": {
-        "weight": ".weight",
-        "bias": ".bias",
-        "scale": ".weight",
-        "offset": ".bias",
-        "mean": ".running_mean",
-        "var": ".running_var",
-    },
-    "keras": {
-        "weight": "/kernel",
-        "bias": "/bias",
-        "scale": "/gamma",
-        "offset": "/beta",
-        "mean": "/moving_mean",
-        "var": "/moving_variance",
-    },
-}
-_OPSET = 17
+_OUTPUT = "logits"
+_BYTES = 10_000_000
+_LAYERS = 10_000
+_COMMON = ("input", "output")
+"""Fields that every layer may have."""
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(sorted(names)[:12])
-    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+@dataclass(frozen=True)
+class Layer:
+    """An operator with all its fields.
+
+    Parameters
+    ----------
+    number
+        Place in the manifest, from 0 on.
+    op
+        The operator.
+    fields
+        Its fields, defaults filled in.
+    sources
+        Numbers of the layers whose results it takes; -1 is the network's input.
+    """
+
+    number: int
+    op: str
+    fields: Mapping[str, Any]
+    sources: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its arrays, or its operator and number."""
+        return self.fields.get("name") or f"{self.op}{self.number}"
+
+    def __str__(self) -> str:
+        name = self.fields.get("name")
+        return f"layer {self.number} ({self.op}{f' {name!r}' if name else ''})"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``__xbarsim__`` says.
+    """The layers of a network.
 
     Parameters
     ----------
     origin
-        The file, for messages.
+        Where it stands, for messages.
     input
         Shape of one sample.
     layers
-        Operators with all their fields, in running order.
+        Operators in running order.
+    outputs
+        Number of the layer that gives each output, by the output's name.
     """
 
     origin: str
     input: tuple[int, ...]
-    layers: tuple[Mapping[str, Any], ...]
+    layers: tuple[Layer, ...]
+    outputs: Mapping[str, int]
 
     @staticmethod
     def parse(data: Any, origin: str) -> Manifest:
@@ -91,69 +91,101 @@ class Manifest:
         ModelError
             A field or operator is missing, unknown or invalid.
         """
-        where = f"{origin}: __xbarsim__"
         if not isinstance(data, dict):
-            raise ModelError(f"{where} is not a JSON object")
-        unknown = sorted(set(data) - {"format", "input", "layers"})
-        if unknown:
-            raise ModelError(f"{where}: unknown field {unknown[0]!r}; fields: format, input, layers")
-        if data.get("format") != 1:
-            raise ModelError(f"{where}: format is {data.get('format')!r}; this version reads 1")
+            raise ModelError(f"{origin} is not a JSON object")
+        fields = ("format", "input", "layers", "outputs")
+        for name in data:
+            if name not in fields:
+                raise ModelError(f"{origin}: unknown field {name!r}; fields: {', '.join(fields)}")
+        if not is_count(data.get("format"), 1) or data["format"] != 1:
+            raise ModelError(f"{origin}: format is {_shown(data.get('format'))}; this version reads 1")
         shape = data.get("input")
-        if not isinstance(shape, list) or not 1 <= len(shape) <= 3 or not all(_count(size, 1) for size in shape):
-            raise ModelError(f"{where}: input is {shape!r}; it must list 1 to 3 positive sizes, without the batch")
-        layers = data.get("layers")
-        if not isinstance(layers, list) or not layers:
-            raise ModelError(f"{where}: layers must be a list of at least one layer")
-        return Manifest(
-            origin, tuple(shape), tuple(_layer(item, f"{where}: layer {n}") for n, item in enumerate(layers))
-        )
-
-    def model(self, arrays: Arrays) -> onnx.ModelProto:
-        """The ONNX model that these layers and arrays make: input ``x``, output ``logits``.
-
-        Raises
-        ------
-        ModelError
-            An array is missing, unused, or does not fit.
-        """
-        builder = _Builder(self.origin, arrays, self.input)
-        for layer in self.layers:
-            builder.add(layer)
-        return builder.model()
+        if not isinstance(shape, list) or not 1 <= len(shape) <= 4 or not all(is_count(size, 1) for size in shape):
+            raise ModelError(
+                f"{origin}: input is {_shown(shape)}; it must list 1 to 4 positive sizes, without the samples"
+            )
+        items = data.get("layers")
+        if not isinstance(items, list) or not 1 <= len(items) <= _LAYERS:
+            raise ModelError(f"{origin}: layers must be a list of 1 to {_LAYERS:,} layers")
+        layers: list[Layer] = []
+        tensors = {INPUT: -1}
+        for number, item in enumerate(items):
+            where = f"{origin}: layer {number}"
+            layers.append(_layer(item, number, tensors, where))
+            if "output" in item:
+                name = item["output"]
+                if not is_name(name) or not name or name in tensors:
+                    taken = ", ".join(tensors)
+                    raise ModelError(f"{where}: output is {_shown(name)}; it must be a new name; taken: {taken}")
+                tensors[name] = number
+        return Manifest(origin, tuple(shape), tuple(layers), _outputs(data, layers, tensors, origin))
 
 
-def _count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 1 << 31
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _layer(item: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(item, dict) or item.get("op") not in _FIELDS:
-        op = item.get("op") if isinstance(item, dict) else item
-        raise ModelError(f"{where}: op {op!r} is not known; ops: {', '.join(_FIELDS)}")
-    op = item["op"]
+def _layer(item: Any, number: int, tensors: Mapping[str, int], where: str) -> Layer:
+    op = item.get("op") if isinstance(item, dict) else item
+    if not isinstance(item, dict) or not isinstance(op, str) or op not in OPERATORS:
+        raise ModelError(f"{where}: op {_shown(op)} is not known; ops: {', '.join(OPERATORS)}")
     where = f"{where} ({op})"
-    fields = _FIELDS[op]
-    for name in item:
-        if name != "op" and name not in fields:
-            raise ModelError(f"{where}: unknown field {name!r}; fields: {', '.join(fields) or 'none'}")
-    for name in _REQUIRED.get(op, ()):
-        if name not in item:
-            raise ModelError(f"{where}: field {name!r} is missing")
-    values = fields | item
-    for name in ("k", "stride", "dilation", "groups"):
-        if name in item and not _count(item[name], 1):
-            raise ModelError(f"{where}: {name} is {item[name]!r}; it must be a positive whole number")
-    if "pad" in values and values["pad"] not in ("same", "valid") and not _count(values["pad"], 0):
-        raise ModelError(f"{where}: pad is {values['pad']!r}; it must be a whole number, 'same' or 'valid'")
-    if "name" in values and not isinstance(values["name"], str):
-        raise ModelError(f"{where}: name is {values['name']!r}; it must be a text")
-    if "eps" in item and not (isinstance(item["eps"], int | float) and 0 < item["eps"] < 1):
-        raise ModelError(f"{where}: eps is {item['eps']!r}; it must be a number between 0 and 1")
-    return values
+    fields = OPERATORS[op]
+    for name, value in item.items():
+        if name in ("op", *_COMMON):
+            continue
+        if name not in fields:
+            raise ModelError(f"{where}: unknown field {_shown(name)}; fields: {', '.join((*fields, *_COMMON))}")
+        if not fields[name].fits(value):
+            raise ModelError(f"{where}: {name} is {_shown(value)}; it must be {fields[name].valid}")
+    for name, kind in fields.items():
+        if kind.required and name not in item:
+            raise ModelError(f"{where}: field {name!r} is missing; it must be {kind.valid}")
+    values = {name: item.get(name, kind.default) for name, kind in fields.items()}
+    return Layer(number, op, values, _sources(item, op, number, tensors, where))
 
 
-def plain_manifest(arrays: Arrays, origin: str) -> Manifest:
+def _sources(item: Mapping[str, Any], op: str, number: int, tensors: Mapping[str, int], where: str) -> tuple[int, ...]:
+    """Numbers of the layers that a layer reads."""
+    several = op in ("add", "concat")
+    if "input" not in item:
+        if several:
+            raise ModelError(f"{where}: field 'input' is missing; it must list two or more names: {', '.join(tensors)}")
+        return (number - 1,)
+    names = item["input"] if several else [item["input"]]
+    if not isinstance(names, list) or len(names) < 1 + several:
+        raise ModelError(f"{where}: input is {_shown(names)}; it must list two or more names: {', '.join(tensors)}")
+    for name in names:
+        if not isinstance(name, str) or name not in tensors:
+            raise ModelError(
+                f"{where}: input {_shown(name)} is no output of an earlier layer; there are: {', '.join(tensors)}"
+            )
+    return tuple(tensors[name] for name in names)
+
+
+def _outputs(
+    data: Mapping[str, Any], layers: Sequence[Layer], tensors: Mapping[str, int], origin: str
+) -> dict[str, int]:
+    """The network's outputs; every layer must lead to one."""
+    outputs = {_OUTPUT: len(layers) - 1}
+    if "outputs" in data:
+        names, named = data["outputs"], [name for name in tensors if name != INPUT]
+        known = isinstance(names, list) and all(isinstance(name, str) and name in named for name in names)
+        if not known or not names or len(set(names)) < len(names):
+            raise ModelError(
+                f"{origin}: outputs is {_shown(names)}; it must list outputs of layers: "
+                f"{', '.join(named) or 'none is named'}"
+            )
+        outputs = {name: tensors[name] for name in names}
+    read = {source for layer in layers for source in layer.sources} | set(outputs.values())
+    for layer in layers:
+        if layer.number not in read:
+            raise ModelError(f"{origin}: nothing reads what {layer} gives; name it in outputs, or as an input")
+    return outputs
+
+
+def plain_manifest(weights: Weights) -> Manifest:
     """The manifest of a plain perceptron: 2-D weights that chain in the file's order, ReLU between them.
 
     Raises
@@ -161,176 +193,92 @@ def plain_manifest(arrays: Arrays, origin: str) -> Manifest:
     ModelError
         The arrays are anything else.
     """
-    style = _style(arrays, origin)
-    suffix = _PARTS[style]["weight"]
-    names = [key.removesuffix(suffix) for key in arrays if key.endswith(suffix)]
-    allowed = {name + _PARTS[style][part] for name in names for part in ("weight", "bias")}
-    matrices = [arrays[name + suffix] for name in names]
-    plain = bool(names) and set(arrays) <= allowed and all(matrix.ndim == 2 for matrix in matrices)
-    if plain and style == "torch":
-        matrices = [matrix.T for matrix in matrices]
-    if not plain or any(a.shape[1] != b.shape[0] for a, b in pairwise(matrices)):
-        raise ModelError(
-            f"{origin}: without a manifest (text __xbarsim__) only 2-D weights that chain are understood; "
-            f"arrays: {_listed(list(arrays))}"
+    kernel, bias = weights.part("weight"), weights.part("bias")
+    names = [layer for layer, part in weights.names if part == kernel]
+    for layer, part in weights.names:
+        if part == bias and layer not in names:
+            weights.refuse(f"array {weights.names[layer, part]!r} is a bias without a {kernel!r} beside it")
+    matrices = {name: weights.arrays[weights.names[name, kernel]] for name in names}
+    plain = not weights.unknown and all(part in (kernel, bias) for _, part in weights.names)
+    if not plain or not all(matrix.ndim == 2 for matrix in matrices.values()):
+        weights.refuse(
+            "only a plain perceptron, 2-D weights and biases, needs no manifest; say what the layers are in one; "
+            f"arrays: {listed(weights.arrays)}"
         )
-    layers: list[Mapping[str, Any]] = []
+    sizes = {name: w.shape[::-1] if weights.style == "torch" else w.shape for name, w in matrices.items()}
+    for (name, (_, n_out)), (after, (n_in, _)) in pairwise(sizes.items()):
+        if n_out != n_in:
+            weights.refuse(
+                f"weights do not chain in the file's order: {name!r} gives {n_out} values, {after!r}, which comes "
+                f"next, takes {n_in}; save the arrays in the network's order, or say what the layers are in a "
+                f"manifest; arrays: {listed(weights.arrays)}"
+            )
+    items: list[dict[str, Any]] = []
     for name in names:
-        layers += [{"op": "relu"}] if layers else []
-        layers.append({"op": "linear", "name": name})
-    return Manifest(origin, (matrices[0].shape[0],), tuple(layers))
+        items += [{"op": "relu"}] if items else []
+        items.append({"op": "linear", "name": name})
+    layers = tuple(Layer(number, item.pop("op"), item, (number - 1,)) for number, item in enumerate(items))
+    return Manifest(weights.origin, (sizes[names[0]][0],), layers, {_OUTPUT: len(layers) - 1})
 
 
-def _style(arrays: Arrays, origin: str) -> str:
-    """Which framework's names the arrays have."""
-    styles = [style for style, parts in _PARTS.items() if any(key.endswith(tuple(parts.values())) for key in arrays)]
-    if len(styles) != 1:
-        problem = "mixes PyTorch's and Keras' names" if styles else "has names of neither PyTorch nor Keras"
-        raise ModelError(
-            f"{origin}: {problem}; weights are called X.weight, X.bias or X/kernel, X/bias; "
-            f"arrays: {_listed(list(arrays))}"
-        )
-    return styles[0]
+def parse_json(text: str, origin: str) -> Any:
+    """What a JSON text holds; a key that comes twice, NaN and infinities are refused.
+
+    Raises
+    ------
+    ModelError
+        It is not valid JSON.
+    """
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(items)
+        if len(found) < len(items):
+            raise ValueError(f"a name comes twice among {listed(name for name, _ in items)}")
+        return found
+
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{origin} is not valid JSON: {str(error).splitlines()[0]}") from None
 
 
-@dataclass
-class _Builder:
-    """Grows the model layer by layer, maps always channels first."""
+def read_manifest(manifest: Mapping[str, Any] | str | Path) -> tuple[Any, str]:
+    """What a manifest holds that is given as a dict or as a JSON or TOML file, and where it comes from.
 
-    origin: str
-    arrays: Arrays
-    shape: tuple[int, ...]
-    used: set[str] = field(default_factory=set)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[TensorProto] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.style = _style(self.arrays, self.origin)
-        kinds = {value.dtype for value in self.arrays.values()}
-        self.dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
-        self.rank = len(self.shape) + 1
-        element = helper.np_dtype_to_tensor_dtype(self.dtype)
-        self.input = helper.make_tensor_value_info("x", element, ["N", *self.shape])
-        self.output = helper.make_tensor_value_info("logits", element, None)
-        self.tensor = "x"
-        if self.style == "keras" and self.rank == 4:
-            self._node("Transpose", "channels_first", perm=[0, 3, 1, 2])
-
-    def _node(self, op: str, name: str, inputs: Sequence[str] = (), **options: Any) -> None:
-        node = helper.make_node(op, [self.tensor, *inputs], [f"{name}.out"], name=name, **options)
-        self.nodes.append(node)
-        self.tensor = node.output[0]
-
-    def _constant(self, name: str, value: npt.NDArray[Any]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, self.dtype), name))
-        return name
-
-    def _array(self, layer: Mapping[str, Any], part: str, ndim: int) -> npt.NDArray[Any]:
-        key = layer["name"] + _PARTS[self.style][part]
-        if key not in self.arrays:
-            raise ModelError(
-                f"{self.origin}: layer {layer['name']!r} needs array {key!r}; arrays: {_listed(list(self.arrays))}"
-            )
-        value = self.arrays[key]
-        if value.ndim != ndim:
-            raise ModelError(
-                f"{self.origin}: array {key!r} has shape {list(value.shape)}; {layer['op']} needs {ndim} axes"
-            )
-        self.used.add(key)
-        return value
-
-    def _bias(self, layer: Mapping[str, Any], size: int) -> list[str]:
-        key = layer["name"] + _PARTS[self.style]["bias"]
-        if key not in self.arrays:
-            return []
-        value = self._array(layer, "bias", 1)
-        if value.size != size:
-            raise ModelError(f"{self.origin}: array {key!r} has {value.size} values; the layer has {size} outputs")
-        return [self._constant(key, value)]
-
-    def _padding(self, layer: Mapping[str, Any]) -> dict[str, Any]:
-        pad = layer.get("pad", 0)
-        if pad in ("same", "valid"):
-            return {"auto_pad": "SAME_UPPER" if pad == "same" else "VALID"}
-        return {"pads": [pad] * 4}
-
-    def add(self, layer: Mapping[str, Any]) -> None:
-        """Append one layer; its arrays must fit what came before, as far as this is known here."""
-        op = layer["op"]
-        name = layer.get("name") or f"{op}{len(self.nodes)}"
-        needed = {"conv2d": 4, "maxpool": 4, "avgpool": 4, "globalavgpool": 4, "linear": 2}.get(op, self.rank)
-        if self.rank != needed:
-            hint = "; a flatten layer is missing" if op == "linear" else ""
-            raise ModelError(
-                f"{self.origin}: layer {name!r} ({op}) needs {needed} axes, its input has {self.rank}{hint}"
-            )
-        if op == "conv2d":
-            self._convolution(layer, name)
-        elif op == "linear":
-            weights = self._array(layer, "weight", 2)
-            n_out = weights.shape[0] if self.style == "torch" else weights.shape[1]
-            key = self._constant(layer["name"] + _PARTS[self.style]["weight"], weights)
-            self._node("Gemm", name, [key, *self._bias(layer, n_out)], transB=int(self.style == "torch"))
-        elif op == "batchnorm":
-            parts = {part: self._array(layer, part, 1) for part in ("scale", "offset", "mean", "var")}
-            if len({value.size for value in parts.values()}) != 1:
-                raise ModelError(f"{self.origin}: the arrays of batchnorm {name!r} differ in size")
-            keys = [self._constant(layer["name"] + _PARTS[self.style][part], value) for part, value in parts.items()]
-            default = 1e-5 if self.style == "torch" else 1e-3
-            self._node("BatchNormalization", name, keys, epsilon=float(layer.get("eps") or default))
-        elif op in ("maxpool", "avgpool"):
-            size = layer["k"]
-            stride = layer.get("stride") or size
-            border: dict[str, Any] = {} if op == "maxpool" else {"count_include_pad": int(self.style == "torch")}
-            self._node(
-                "MaxPool" if op == "maxpool" else "AveragePool",
-                name,
-                kernel_shape=[size] * 2,
-                strides=[stride] * 2,
-                **self._padding(layer),
-                **border,
-            )
-        elif op == "flatten":
-            if self.style == "keras" and self.rank == 4:
-                self._node("Transpose", f"{name}.channels_last", perm=[0, 2, 3, 1])
-            self._node("Flatten", name, axis=1)
-            self.rank = 2
-        elif op == "globalavgpool":
-            self._node("GlobalAveragePool", name)
-            self._node("Flatten", f"{name}.flatten", axis=1)
-            self.rank = 2
-        elif op == "softmax":
-            self._node("Softmax", name, axis=1)
-        else:
-            self._node({"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}[op], name)
-
-    def _convolution(self, layer: Mapping[str, Any], name: str) -> None:
-        weights = self._array(layer, "weight", 4)
-        if self.style == "keras":
-            weights = weights.transpose(3, 2, 0, 1)
-        if len(weights) % layer["groups"]:
-            raise ModelError(
-                f"{self.origin}: layer {name!r} has {len(weights)} outputs, not a multiple of {layer['groups']} groups"
-            )
-        key = self._constant(layer["name"] + _PARTS[self.style]["weight"], weights)
-        self._node(
-            "Conv",
-            name,
-            [key, *self._bias(layer, len(weights))],
-            kernel_shape=weights.shape[2:],
-            strides=[layer["stride"]] * 2,
-            dilations=[layer["dilation"]] * 2,
-            group=layer["groups"],
-            **self._padding(layer),
-        )
-
-    def model(self) -> onnx.ModelProto:
-        """The finished model."""
-        unused = [key for key in self.arrays if key not in self.used]
-        if unused:
-            raise ModelError(f"{self.origin}: no layer uses array {unused[0]!r}")
-        if self.style == "keras" and self.rank == 4:
-            self._node("Transpose", "channels_last", perm=[0, 2, 3, 1])
-        self.nodes.append(helper.make_node("Identity", [self.tensor], ["logits"], name="logits"))
-        graph = helper.make_graph(self.nodes, "npz", [self.input], [self.output], self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8)
+    Raises
+    ------
+    ModelError
+        The file cannot be read, or is neither JSON nor TOML; or the dict holds more than texts, numbers and lists.
+    """
+    if isinstance(manifest, Mapping):
+        try:
+            return json.loads(json.dumps(dict(manifest))), "manifest"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ModelError(f"manifest is not made of texts, numbers, lists and dicts: {error}") from None
+    if not isinstance(manifest, str | Path):
+        raise ModelError(f"manifest is {type(manifest).__name__}; it must be a dict, or a .json or .toml file")
+    path = Path(manifest)
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise ModelError(f"{path}: a manifest is a .json or .toml file, not {suffix or 'without suffix'!r}")
+    try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: is not a regular file; give a .json or .toml file")
+        with path.open("rb") as file:
+            content = file.read(_BYTES + 1)
+        if len(content) > _BYTES:
+            raise ModelError(f"{path}: is longer than {_BYTES / 1e6:.0f} MB, which no manifest is")
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path}: is not UTF-8 text") from None
+    if suffix == ".json":
+        return parse_json(text, str(path)), str(path)
+    try:
+        return tomllib.loads(text), str(path)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is not valid TOML: {str(error).splitlines()[0]}") from None

@@ -6,7 +6,6 @@ compare with.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -359,13 +358,16 @@ class Network:
         return found
 
 
-def load(path: str | Path) -> Network:
+def load(path: str | Path, *, manifest: Mapping[str, Any] | str | Path | None = None) -> Network:
     """Read a network.
 
     Parameters
     ----------
     path
         An ONNX or NPZ file, or the name of a network that comes with xbarsim, such as "lenet5".
+    manifest
+        For NPZ files: what the layers are, as a dict or a JSON or TOML file. Perceptrons, and files that hold a
+        manifest, need none.
 
     Raises
     ------
@@ -383,7 +385,8 @@ def load(path: str | Path) -> Network:
     if file.is_dir():
         raise ModelError(f"{path}: is a folder; give an .onnx or .npz file")
     if file.suffix.lower() == ".npz":
-        model = read_npz_model(file)
-        return Network(file, model, hashlib.sha256(file.read_bytes()).hexdigest())
+        return Network(file, *read_npz_model(file, manifest))
+    if manifest is not None:
+        raise ModelError(f"{path}: a manifest says what the layers of an .npz file are; this is none")
     model, digest = read_onnx(file)
     return Network(file, model, digest)

@@ -1,13 +1,14 @@
-"""Reading NPZ: matrices, and small networks made of plain arrays.
+"""Reading NPZ: matrices, and networks made of plain arrays.
 
-The layout of weights follows from their names: ``fc.weight`` is PyTorch's (out, in), ``fc/kernel`` Keras' (in, out).
-What the layers are says a manifest, the text ``__xbarsim__``; without one, only plain perceptrons are understood. The
-result is an ONNX model, so that one executor runs everything.
+A network is weights under PyTorch's or Keras' names and a manifest that says what the layers are; plain perceptrons
+need none. The result is an ONNX model, so that one executor runs everything.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,22 @@ import onnx
 
 from xbarsim.errors import ModelError
 from xbarsim.files import read_npz
-from xbarsim.network.manifest import Manifest, plain_manifest
+from xbarsim.network.manifest import Manifest, parse_json, plain_manifest, read_manifest
+from xbarsim.network.nodes import model
+from xbarsim.network.weights import Weights
 
 __all__ = ["load_matrices", "read_npz_model"]
 
 _MANIFEST = "__xbarsim__"
 
 
-def _check_numbers(arrays: dict[str, npt.NDArray[Any]], path: Path) -> None:
-    for name, value in arrays.items():
-        if name == _MANIFEST or name.endswith("num_batches_tracked"):
-            continue
-        if value.dtype not in (np.float16, np.float32, np.float64):
-            raise ModelError(f"{path}: array {name!r} has dtype {value.dtype}; weights are float16, float32 or float64")
-        bad = int(np.count_nonzero(~np.isfinite(value)))
-        if bad:
-            raise ModelError(
-                f"{path}: array {name!r} holds {bad} NaN or infinite values of {value.size}; weights are finite"
-            )
-
-
 def load_matrices(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
     """The matrices of an NPZ file as they are, by name, for use with `Macro`.
+
+    Returns
+    -------
+    dict
+        float64 arrays of two axes in the file's layout; `Macro` takes (n_out, n_in).
 
     Raises
     ------
@@ -55,31 +50,51 @@ def load_matrices(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
             raise ModelError(
                 f"{file}: array {name!r} is {value.dtype} of shape {list(value.shape)}, not a matrix of numbers"
             )
-        matrices[name] = value.astype(np.float64)
+        with np.errstate(over="ignore"):  # numbers of 16 bytes; what does not fit is not finite
+            matrices[name] = value.astype(np.float64)
         if not np.isfinite(matrices[name]).all():
             raise ModelError(f"{file}: array {name!r} holds NaN or infinite values")
     return matrices
 
 
-def read_npz_model(path: Path) -> onnx.ModelProto:
-    """A network from the weights, and the manifest if there is one, of an NPZ file.
+def read_npz_model(path: Path, manifest: Mapping[str, Any] | str | Path | None = None) -> tuple[onnx.ModelProto, str]:
+    """A network from the weights of an NPZ file, and its SHA-256 digest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    manifest
+        What the layers are, as a dict or a JSON or TOML file; or None if the file itself says so, or holds a plain
+        perceptron. It is part of the digest.
 
     Raises
     ------
     ModelError
-        The file cannot be read, or weights and manifest do not make a network.
+        A file cannot be read, or weights and manifest do not make a network.
     """
     arrays = read_npz(path, error=ModelError)
-    _check_numbers(arrays, path)
     text = arrays.pop(_MANIFEST, None)
-    arrays = {name: value for name, value in arrays.items() if not name.endswith("num_batches_tracked")}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    if manifest is not None:
+        if text is not None:
+            raise ModelError(f"{path}: holds a manifest, {_MANIFEST}; another one cannot be given")
+        found, origin = read_manifest(manifest)
+        checked = Manifest.parse(found, origin)
+        digest.update(json.dumps(found, sort_keys=True).encode())
+        return model(checked, Weights.of(arrays, str(path))), digest.hexdigest()
     if text is None:
-        return plain_manifest(arrays, str(path)).model(arrays)
+        weights = Weights.of(arrays, str(path))
+        return model(plain_manifest(weights), weights), digest.hexdigest()
     if text.ndim or text.dtype.kind not in "US":
         raise ModelError(f"{path}: {_MANIFEST} is {text.dtype} of shape {list(text.shape)}, not one JSON text")
-    content = text.item()
+    found = parse_json(_text(text.item(), path), f"{path}: {_MANIFEST}")
+    return model(Manifest.parse(found, f"{path}: {_MANIFEST}"), Weights.of(arrays, str(path))), digest.hexdigest()
+
+
+def _text(content: str | bytes, path: Path) -> str:
     try:
-        manifest = json.loads(content)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"{path}: {_MANIFEST} is not valid JSON: {error}") from None
-    return Manifest.parse(manifest, str(path)).model(arrays)
+        return content.decode() if isinstance(content, bytes) else content
+    except UnicodeDecodeError:
+        raise ModelError(f"{path}: {_MANIFEST} is not UTF-8 text") from None
