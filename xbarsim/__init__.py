@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from xbarsim.bias import Bias
     from xbarsim.chip import Chip
     from xbarsim.circuit import Crossbar
-    from xbarsim.data import Dataset
-    from xbarsim.errors import ChipError, CircuitError, DataError, ModelError, OutputError, XbarsimError
+    from xbarsim.data import Dataset, Pixels
+    from xbarsim.errors import ChipError, CircuitError, DataError, MetricError, ModelError, OutputError, XbarsimError
     from xbarsim.evaluation import Evaluation, evaluate
     from xbarsim.faultmap import FaultMap
     from xbarsim.macro import Macro, Ranges
@@ -36,9 +36,11 @@ _HOMES = {
     "Evaluation": "evaluation",
     "FaultMap": "faultmap",
     "Macro": "macro",
+    "MetricError": "errors",
     "ModelError": "errors",
     "Network": "network",
     "OutputError": "errors",
+    "Pixels": "data",
     "ProgrammedNetwork": "network",
     "Ranges": "macro",
     "Solution": "solution",
@@ -61,9 +63,11 @@ __all__ = [
     "Evaluation",
     "FaultMap",
     "Macro",
+    "MetricError",
     "ModelError",
     "Network",
     "OutputError",
+    "Pixels",
     "ProgrammedNetwork",
     "Ranges",
     "Solution",

@@ -7,7 +7,7 @@ line and exits with code 2; a traceback always means a defect of xbarsim itself.
 
 from __future__ import annotations
 
-__all__ = ["ChipError", "CircuitError", "DataError", "ModelError", "OutputError", "XbarsimError"]
+__all__ = ["ChipError", "CircuitError", "DataError", "MetricError", "ModelError", "OutputError", "XbarsimError"]
 
 
 class XbarsimError(ValueError):
@@ -24,6 +24,10 @@ class ModelError(XbarsimError):
 
 class DataError(XbarsimError):
     """Inputs, labels, calibration data or measured tables do not fit what they are used for."""
+
+
+class MetricError(XbarsimError):
+    """A metric is unknown, does not fit outputs or labels, or is a function that fails."""
 
 
 class CircuitError(XbarsimError):

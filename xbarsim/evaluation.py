@@ -1,6 +1,6 @@
 """Evaluation: one network on many simulated chips of one design.
 
-Each chip is programmed with a seed of its own and classifies the whole data set; a few samples are followed layer by
+Each chip is programmed with a seed of its own and runs the whole data set; a few samples are followed layer by
 layer against the digital network. Chips run side by side in threads; nothing depends on their order or number.
 """
 
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,9 @@ from xbarsim.checks import check_number
 from xbarsim.chip import Chip
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.macro import Activity
+from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
+from xbarsim.metrics import Metric
+from xbarsim.reference import Reference, Tally, batches
 
 if TYPE_CHECKING:
     from xbarsim.data import Dataset
@@ -29,88 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChipFigures", "Evaluation", "LayerFigures", "evaluate"]
 
-_MONITORED_BYTES = 256 << 20
-
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class LayerFigures:
-    """What happened in one layer of one chip."""
-
-    name: str
-    """Name of the layer's node."""
-    tiles: int
-    """Arrays."""
-    cells: int
-    """Cells, those of reference columns included."""
-    signal_to_error_db: float
-    """Power of the digital network's output over the power of the difference, over the monitored samples [dB];
-    infinite where they are equal. The difference includes what earlier layers contribute."""
-    activity: Activity
-    """What the converters did."""
-    faults: FaultCount
-    """Stuck cells, asked and injected."""
-
-    @property
-    def adc_clip_rate(self) -> float:
-        """Share of conversions beyond the ADC's range."""
-        return self.activity.adc_clipped / max(1, self.activity.conversions)
-
-    @property
-    def dac_clip_rate(self) -> float:
-        """Share of input values beyond the DAC's range."""
-        return self.activity.dac_clipped / max(1, self.activity.inputs)
-
-
-@dataclass(frozen=True, eq=False)
-class ChipFigures:
-    """Result of one simulated chip."""
-
-    seed: int
-    """Seed of the chip."""
-    predictions: npt.NDArray[np.int32]
-    """Class of each sample, -1 where scores are NaN; empty where the output is no vector of class scores."""
-    accuracy: float
-    """Share of samples classified as labelled; NaN without labels."""
-    agreement: float
-    """Share of samples classified as the digital network does; NaN where there are no classes."""
-    signal_to_error_db: float
-    """Of the network's output over the monitored samples [dB]."""
-    layers: tuple[LayerFigures, ...]
-    """Figures of each crossbar layer, in running order."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Results of all chips, in the order of their seeds."""
-
-    chip: Chip
-    """The design."""
-    n_samples: int
-    """Samples that each chip ran."""
-    monitored: int
-    """Samples that were followed layer by layer."""
-    dtype: str
-    """Precision of the products."""
-    write: int
-    """Number of the write."""
-    digital_accuracy: float
-    """Accuracy of the digital network on the same samples; NaN without labels."""
-    chips: tuple[ChipFigures, ...]
-    """Results of each chip."""
-    complete: bool
-    """False if the evaluation was interrupted: the chips are those that were finished."""
-
-    @property
-    def accuracy(self) -> npt.NDArray[np.float64]:
-        """Accuracy of each chip."""
-        return np.array([figures.accuracy for figures in self.chips])
-
-    @property
-    def agreement(self) -> npt.NDArray[np.float64]:
-        """Agreement of each chip with the digital network."""
-        return np.array([figures.agreement for figures in self.chips])
 
 
 def evaluate(
@@ -124,6 +44,8 @@ def evaluate(
     batch: int = 256,
     workers: int | None = None,
     monitor: int = 64,
+    metrics: Sequence[str | Callable[..., Any] | Metric] | None = None,
+    output: str | None = None,
     dtype: npt.DTypeLike = np.float32,
     faults: FaultMap | None = None,
     progress: Progress | None = None,
@@ -150,6 +72,14 @@ def evaluate(
         solves arrays side by side.
     monitor : int
         Samples that are followed layer by layer (fewer where their activations exceed 256 MB).
+    metrics : sequence, optional
+        What to measure: "top-1", "top-5", ..., "agreement", "mse", "rmse", "mae", "cosine" (against the digital
+        network), "label-mse", ... (against labels), entry points "module:function", or functions. A function gets
+        outputs, labels (or None) and the digital network's outputs, all samples at once and read-only, and returns
+        one number, or one a sample, of which the mean is taken. By default top-1 and agreement where outputs are class
+        scores and labels are classes, else cosine and mean squared error.
+    output : str, optional
+        Name of the output that is measured; the first by default.
     dtype : float32 or float64
         Precision of the products.
     faults : FaultMap, optional
@@ -165,7 +95,9 @@ def evaluate(
     Raises
     ------
     DataError
-        Labels do not fit the network's output, or a calibration is missing.
+        A calibration is missing, or there is no such output.
+    MetricError
+        A metric is unknown, fails, or does not fit the output or the labels.
     """
     if not isinstance(chip, Chip):
         raise ChipError(f"chip = {chip!r} is not a Chip; use Chip.load")
@@ -178,8 +110,8 @@ def evaluate(
         if chip.needs_calibration and calibration is None:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
+        reference = Reference.of(network, data, batch, monitor, metrics, output)
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
-        reference = _Reference.of(network, data, batch, monitor)
         stop = threading.Event()
         threads = max(1, workers // len(seeds))
 
@@ -192,7 +124,16 @@ def evaluate(
         finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
     return Evaluation(
-        chip, data.n_samples, reference.monitored, np.dtype(dtype).name, write, reference.accuracy, chips, complete
+        chip=chip,
+        n_samples=data.n_samples,
+        monitored=reference.monitored,
+        dtype=np.dtype(dtype).name,
+        write=write,
+        output=reference.output,
+        metrics=reference.metrics,
+        digital=reference.figures,
+        chips=chips,
+        complete=complete,
     )
 
 
@@ -228,77 +169,42 @@ def _run_all(
     return {seed: job.result() for seed, job in good.items()}, complete
 
 
-@dataclass(frozen=True, eq=False)
-class _Reference:
-    """What the digital network makes of the data."""
-
-    output: str
-    predictions: npt.NDArray[np.int32]
-    accuracy: float
-    monitored: int
-    outputs: npt.NDArray[Any]
-    layers: dict[str, npt.NDArray[Any]]
-
-    @staticmethod
-    def of(network: Network, data: Dataset, batch: int, monitor: int) -> _Reference:
-        output = next(iter(network.outputs))
-        names = [layer.name for layer in network.layers]
-        first = network.run_digital(data.part(0, 1), capture=names)
-        size = sum(array.nbytes for array in first.values())
-        monitored = max(1, min(monitor, data.n_samples, _MONITORED_BYTES // max(1, size)))
-        inner: list[dict[str, npt.NDArray[Any]]] = []
-        for start in range(0, monitored, min(batch, 16)):
-            stop = min(start + min(batch, 16), monitored)
-            inner.append(network.run_digital(data.part(start, stop), capture=names, first_sample=start))
-        joined = {name: np.concatenate([np.atleast_1d(part[name]) for part in inner]) for name in inner[0]}
-        classes = first[output].ndim == 2
-        if data.labels is not None and not classes:
-            shape = first[output].shape
-            raise DataError(f"{data.path}: labels 'y' need class scores (samples, classes); {output!r} gives {shape}")
-        parts = []
-        for start, feed in _batches(data, batch) if classes else ():
-            parts.append(_classes(network.run_digital(feed, first_sample=start)[output]))
-        predictions = np.concatenate(parts) if parts else np.empty(0, np.int32)
-        if (predictions < 0).any():
-            number = int(np.flatnonzero(predictions < 0)[0])
-            raise DataError(f"{data.path}: the digital network's output {output!r} is NaN for sample {number}")
-        accuracy = float(np.mean(predictions == data.labels)) if data.labels is not None else float("nan")
-        return _Reference(output, predictions, accuracy, monitored, joined.pop(output), joined)
-
-
 def _figures(
     network: ProgrammedNetwork,
     data: Dataset,
-    reference: _Reference,
+    reference: Reference,
     seed: int,
     batch: int,
     progress: Progress,
     stop: threading.Event,
 ) -> ChipFigures:
+    output = reference.output
     names = [layer for layer in network.layers if layer in reference.layers]
-    watched_names = [*names, reference.output]
-    signal: dict[str, list[float]] = {name: [] for name in watched_names}
-    error: dict[str, list[float]] = {name: [] for name in watched_names}
-    predictions: list[npt.NDArray[np.int32]] = []
-    for start, feed in _batches(data, batch):
+    signal: dict[str, list[float]] = {name: [] for name in (*names, output)}
+    error: dict[str, list[float]] = {name: [] for name in (*names, output)}
+    tally = Tally(reference.metrics, data)
+    for start, end in batches(data, batch):
         if stop.is_set():
             raise _StoppedError
-        watched = max(0, min(batch, reference.monitored - start))
-        result = network.run(feed, first_sample=start, capture=names if watched else ())
-        for name in watched_names if watched else ():
-            wanted = reference.outputs if name == reference.output else reference.layers[name]
+        watched = max(0, min(end, reference.monitored) - start)
+        feeds = data.part(start, end)
+        found = network.run(feeds, first_sample=start, capture=names if watched else ())
+        wanted = {name: found[name] for name in (output, *names) if name in found}
+        result = reference.by_sample(wanted, feeds, end - start)
+        digital = reference.part(start, end)
+        if digital.shape != result[output].shape:
+            shapes = f"{list(result[output].shape)} on the chip and {list(digital.shape)} in the digital network"
+            raise DataError(f"output {output!r} has shape {shapes}: they cannot be compared; choose another output")
+        for name in (*names, output) if watched else ():
+            exact = digital if name == output else reference.layers[name][start:end]
             # sample by sample: sums must not depend on how the data are cut
-            for one, other in zip(wanted[start : start + watched], result[name], strict=False):
-                exact = np.asarray(one, np.float64)
-                signal[name].append(float(np.sum(exact**2)))
+            for one, other in zip(exact[:watched], result[name], strict=False):
+                values = np.ascontiguousarray(one, np.float64)
+                signal[name].append(float(np.sum(values**2)))
                 with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make the error NaN
-                    error[name].append(float(np.sum((exact - other) ** 2)))
-        if reference.predictions.size:
-            predictions.append(_classes(result[reference.output]))
-        progress(len(next(iter(feed.values()))))
-    classes = np.concatenate(predictions) if predictions else np.empty(0, np.int32)
-    accuracy = float(np.mean(classes == data.labels)) if data.labels is not None else float("nan")
-    agreement = float(np.mean(classes == reference.predictions)) if classes.size else float("nan")
+                    error[name].append(float(np.sum((values - np.ascontiguousarray(other)) ** 2)))
+        tally.add(start, result[output], digital)
+        progress(end - start)
     layers = tuple(
         LayerFigures(
             name,
@@ -310,19 +216,8 @@ def _figures(
         )
         for name, macros in network.layers.items()
     )
-    total = _decibel(sum(signal[reference.output]), sum(error[reference.output]))
-    return ChipFigures(seed, classes, accuracy, agreement, total, layers)
-
-
-def _batches(data: Dataset, batch: int) -> Iterator[tuple[int, dict[str, npt.NDArray[Any]]]]:
-    for start in range(0, data.n_samples, batch):
-        yield start, data.part(start, min(start + batch, data.n_samples))
-
-
-def _classes(scores: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-    """The class of each sample; -1 where a score is NaN, which is no class."""
-    classes = np.where(np.isnan(scores).any(axis=1), -1, np.argmax(scores, axis=1))
-    return classes.astype(np.int32)
+    total = _decibel(sum(signal[output]), sum(error[output]))
+    return ChipFigures(seed, tally.predictions, tally.figures(reference.part), total, layers)
 
 
 def _decibel(signal: float, error: float) -> float:

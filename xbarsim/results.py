@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError
-from xbarsim.evaluation import Evaluation, LayerFigures
+from xbarsim.figures import Evaluation, LayerFigures
 from xbarsim.files import new_file
 from xbarsim.versions import versions
 
@@ -56,6 +56,8 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "samples": evaluation.n_samples,
         "monitored_samples": evaluation.monitored,
         "seeds": [figures.seed for figures in evaluation.chips],
+        "output": evaluation.output,
+        "metrics": {metric.name: _summarise_metric(evaluation, metric.name) for metric in evaluation.metrics},
         "digital_accuracy": _plain(evaluation.digital_accuracy),
         "accuracy_mean": _mean(accuracy),
         "accuracy_std": _plain(accuracy.std(ddof=1)) if accuracy.size > 1 else None,
@@ -64,6 +66,16 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         "agreement": [_plain(value) for value in agreement],
         "signal_to_error_db": [_plain(figures.signal_to_error_db) for figures in evaluation.chips],
         "layers": layers,
+    }
+
+
+def _summarise_metric(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    values = evaluation.figures(name)
+    return {
+        "digital": _plain(evaluation.digital[name]) if name in evaluation.digital else None,
+        "mean": _mean(values),
+        "std": _plain(values.std(ddof=1)) if values.size > 1 else None,
+        "values": [_plain(value) for value in values],
     }
 
 
@@ -113,6 +125,7 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
     group.attrs["complete"] = evaluation.complete
     group.attrs["samples"] = evaluation.n_samples
     group.attrs["monitored_samples"] = evaluation.monitored
+    group.attrs["output"] = evaluation.output
     group.attrs["digital_accuracy"] = evaluation.digital_accuracy
     if evaluation.chip.faults.map is not None:
         _keep_file(group, "fault_map", Path(evaluation.chip.faults.map))
@@ -126,6 +139,10 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
         ("signal_to_error_db", [figures.signal_to_error_db for figures in chips]),
     ):
         _dataset(group, name, np.asarray(values, np.float64), "dB" if name.endswith("db") else "1", [seeds])
+    for metric in evaluation.metrics:
+        dataset = _dataset(group, f"metric_{metric.name}", evaluation.figures(metric.name), "1", [seeds])
+        if metric.name in evaluation.digital:
+            dataset.attrs["digital"] = evaluation.digital[metric.name]
     if chips and chips[0].predictions.size:
         sample = group.create_dataset("sample", data=np.arange(evaluation.n_samples))
         sample.make_scale("sample")
@@ -154,11 +171,12 @@ def _text() -> Any:
     return h5py.string_dtype()
 
 
-def _dataset(group: Any, name: str, data: npt.NDArray[Any], unit: str, scales: list[Any], **options: Any) -> None:
+def _dataset(group: Any, name: str, data: npt.NDArray[Any], unit: str, scales: list[Any], **options: Any) -> Any:
     dataset = group.create_dataset(name, data=data, **options)
     dataset.attrs["units"] = unit
     for axis, scale in enumerate(scales):
         dataset.dims[axis].attach_scale(scale)
+    return dataset
 
 
 def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xbarsim.cli import circuit, networks
+from xbarsim.cli import circuit, demo, networks
 from xbarsim.cli.common import commands, main
 
-__all__ = ["circuit", "commands", "main", "networks"]
+__all__ = ["circuit", "commands", "demo", "main", "networks"]

@@ -28,6 +28,7 @@ __all__ = [
     "new_console",
     "new_table",
     "progress_bar",
+    "statistics",
     "with_chip",
 ]
 
@@ -144,6 +145,13 @@ def new_table(title: str) -> Any:
     from rich.table import Table
 
     return Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def statistics(values: Any, form: str) -> tuple[str, str, str, str]:
+    """Mean, spread, least and greatest of some chips' figures; the last three are empty for one chip."""
+    if values.size == 1:
+        return f"{values[0]:{form}}", "", "", ""
+    return f"{values.mean():{form}}", f"{values.std(ddof=1):{form}}", f"{values.min():{form}}", f"{values.max():{form}}"
 
 
 @contextmanager

@@ -1,20 +1,31 @@
-"""Commands that run networks on chips: demo, run, summary, chips."""
+"""Commands on networks and chips: run, summary, chips."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xbarsim.cli.common import check_outputs, chip_of, commands, new_console, new_table, progress_bar, with_chip
+from xbarsim.cli.common import (
+    check_outputs,
+    chip_of,
+    commands,
+    new_console,
+    new_table,
+    progress_bar,
+    statistics,
+    with_chip,
+)
+from xbarsim.cli.data import describe, with_pixels
 
 if TYPE_CHECKING:
     from xbarsim.chip import Chip
+    from xbarsim.data import Dataset, Pixels
     from xbarsim.evaluation import Evaluation
 
-__all__ = ["chips", "demo", "run", "summary"]
+__all__ = ["chips", "run", "summary"]
 
 _CALIBRATION_SAMPLES = 100
 
@@ -22,75 +33,34 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
 
 
 @commands.command()
-@click.option("--model", type=click.Choice(["lenet5", "resnet14"]), default="lenet5", show_default=True)
-@click.option("--chips", type=click.IntRange(2, 10_000), default=10, show_default=True, help="Chips a faulty row.")
-@click.option("--workers", type=click.IntRange(1), help="Chips simulated side by side [default: processors].")
-@click.option("--out", default="xbarsim-demo", show_default=True, help="Folder for demo.h5 and demo.png.")
-@click.option("--json", "as_json", is_flag=True, help="Print results for programs.")
-def demo(model: str, chips: int, workers: int | None, out: str, as_json: bool) -> None:
-    """Classify 1,000 images on ideal, quantised and faulty chips."""
-    from xbarsim import plot, results
-    from xbarsim.demo import run_demo, settings
-
-    figures, picture = _demo_outputs(Path(out))
-    total = sum(row.chips for row in settings(chips)) * 1000
-    with progress_bar(total, f"{model} on simulated chips", quiet=as_json) as advance:
-        found = run_demo(model, chips=chips, workers=workers, progress=advance)
-    if not all(run.complete for run in found.runs.values()):
-        raise KeyboardInterrupt
-    provenance = {"demo": True, "model": model, "model_sha256": found.digest, "data_sha256": found.data_digest}
-    results.write_runs(
-        figures, {f"setting-{i}": run for i, run in enumerate(found.runs.values())}, provenance, force=True
-    )
-    plot.save(plot.accuracies(found.runs, f"{model} on Fashion-MNIST, 1,000 images"), picture, force=True)
-    if as_json:
-        click.echo(json.dumps({label: results.summarise(run) for label, run in found.runs.items()}, indent=2))
-        return
-    console = new_console()
-    digital = next(iter(found.runs.values())).digital_accuracy
-    table = new_table(f"{model}, 1,000 images of Fashion-MNIST; digital network: {digital:.1%}")
-    for name in ("chip", "accuracy [%]", "spread", "worst", "best", "chips"):
-        table.add_column(name, justify="left" if name == "chip" else "right")
-    for label, run in found.runs.items():
-        table.add_row(label, *_accuracy_cells(run), str(len(run.chips)))
-    console.print(table)
-    console.print(f"written: {figures} (all figures), {picture} (plot)")
-
-
-def _demo_outputs(folder: Path) -> tuple[Path, Path]:
-    """The demo's two files; an earlier demo's may be replaced, nobody else's."""
-    from xbarsim import results
-    from xbarsim.errors import DataError, OutputError
-    from xbarsim.files import check_output
-
-    figures, picture = folder / "demo.h5", folder / "demo.png"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from None
-    if figures.exists():
-        try:
-            own = all(run.get("demo") for run in results.read_runs(figures).values())
-        except DataError:
-            own = False
-        if not own:
-            raise OutputError(f"{figures}: exists and is not an earlier demo's; choose another folder with --out")
-    elif picture.exists():
-        raise OutputError(f"{picture}: exists and is not an earlier demo's; choose another folder with --out")
-    for path in (figures, picture):
-        check_output(path, force=True)
-    return figures, picture
-
-
-@commands.command()
 @click.argument("model")
 @_with_manifest
-@click.option("--data", "data_path", required=True, help="NPZ with inputs under the model's names (or x) and labels y.")
+@click.option(
+    "--data",
+    "data_path",
+    required=True,
+    help="NPZ (inputs under the model's names, or x; labels y), folder of NPY files, IDX (MNIST), binary CIFAR, or "
+    "folder of pictures.",
+)
+@with_pixels
 @with_chip
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    help="top-K, agreement, mse, rmse, mae, cosine, label-mse, ..., or "
+    "module:function of your own; repeatable [default: what fits the output].",
+)
+@click.option("--output", help="Output that is measured [default: the first].")
 @click.option(
     "--calibration",
     "calibration_path",
-    help="NPZ with inputs for the converters' ranges [default: first 100 of --data].",
+    help="Data for the converters' ranges, in any of the formats [default: --data].",
+)
+@click.option(
+    "--calibration-limit",
+    type=click.IntRange(1),
+    help="Use only the first samples for the ranges [default: all of --calibration, 100 of --data].",
 )
 @click.option("--chips", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Simulated chips.")
 @click.option(
@@ -127,7 +97,11 @@ def run(
     data_path: str,
     chip_name: str,
     changes: tuple[str, ...],
+    pixels: Pixels,
+    metrics: tuple[str, ...],
+    output: str | None,
     calibration_path: str | None,
+    calibration_limit: int | None,
     chips: int,
     seed: int,
     write: int,
@@ -158,13 +132,17 @@ def run(
     inputs = [model, manifest, data_path, calibration_path, chip_name, chip.faults.map]
     check_outputs([path for path in (out, save_faults) if path is not None], inputs, force)
     network = load(model, manifest=manifest)
-    data = Dataset.load(data_path, network, limit=limit)
-    given = Dataset.load(calibration_path, network) if calibration_path else data
-    calibration, source = None, "none: the converters are ideal"
+    data = Dataset.load(data_path, network, limit, pixels=pixels)
+    given = data
+    if calibration_path is not None:
+        given = Dataset.load(calibration_path, network, calibration_limit, pixels=pixels)
+    elif calibration_limit is None:
+        calibration_limit = _CALIBRATION_SAMPLES
+    count = min(given.n_samples, calibration_limit or given.n_samples)
+    calibration, ranges = None, "none: the converters are ideal"
     if chip.needs_calibration:
-        count = given.n_samples if calibration_path else min(given.n_samples, _CALIBRATION_SAMPLES)
-        calibration = given.part(0, count)
-        source = f"first {count} samples of {given.path} (sha256 {given.digest})"
+        calibration = _calibration(given, count)
+        ranges = f"first {count} samples of {given.path}"
     with progress_bar(chips * data.n_samples, f"{Path(model).name} on {chip.name}", quiet=as_json) as advance:
         found = evaluate(
             network,
@@ -175,20 +153,24 @@ def run(
             write=write,
             batch=batch,
             workers=workers,
+            metrics=metrics or None,
+            output=output,
             dtype=precision,
             progress=advance,
         )
     if as_json:
         click.echo(json.dumps(results.summarise(found), indent=2))
     elif found.chips:
-        _print_run(found, chip, str(network.path), str(data.path), source)
+        _print_run(found, chip, str(network.path), data, ranges)
     if out is not None and found.chips:
         provenance = {
             "model": str(network.path),
             "model_sha256": network.digest,
             "data": str(data.path),
             "data_sha256": data.digest,
-            "calibration": source,
+            "data_format": data.format,
+            "data_pixels": json.dumps(data.pixels.given()) if data.pixels is not None else "",
+            "calibration": f"{ranges} (sha256 {given.digest})" if chip.needs_calibration else ranges,
         }
         results.write_runs(out, {"": found}, provenance, force=force)
         click.echo(f"written: {out}", err=as_json)
@@ -199,6 +181,20 @@ def run(
         click.echo(f"written: {save_faults}", err=as_json)
     if not found.complete:
         raise KeyboardInterrupt
+
+
+def _calibration(data: Dataset, count: int) -> dict[str, Any]:
+    """Inputs for the ranges, all of which are in memory at once."""
+    from xbarsim.errors import DataError
+    from xbarsim.files import NPZ_BYTES
+
+    need = count * sum(value.nbytes for value in data.part(0, 1).values())
+    if need > NPZ_BYTES:
+        limit = f"the limit is {NPZ_BYTES / 1e9:,.1f} GB"
+        raise DataError(
+            f"{data.path}: {count} calibration samples take {need / 1e9:,.1f} GB, {limit}; use --calibration-limit"
+        )
+    return data.part(0, count)
 
 
 @commands.command()
@@ -237,19 +233,29 @@ def chips(name: str | None, changes: tuple[str, ...], schema: bool, as_json: boo
         new_console().print(table)
 
 
-def _print_run(found: Evaluation, chip: Chip, model: str, data: str, calibration: str) -> None:
+def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges: str) -> None:
     from xbarsim.results import summarise
 
     console, figures = new_console(), summarise(found)
-    console.print(f"model  {model}\ndata   {data}, {found.n_samples} samples", highlight=False)
+    console.print(f"model  {model}\ndata   {data.path}, {found.n_samples} samples", highlight=False)
+    if data.pixels is not None:
+        console.print(f"pixels {describe(data.pixels)}", highlight=False)
+    if data.labels is not None and not any(metric.uses_labels for metric in found.metrics):
+        console.print("labels not used: no metric is about them", highlight=False)
     console.print(f"chip   {chip.name}, {chip.mapping.kind} mapping, {len(found.chips)} simulated", highlight=False)
-    console.print(f"ranges {calibration.split(' (')[0]}", highlight=False)
-    if figures["digital_accuracy"] is not None:
-        mean, spread, worst, best = _accuracy_cells(found)
-        text = f"accuracy  {mean} %" + (f" +- {spread} ({worst} to {best})" if spread else "")
-        console.print(f"{text}, digital network {100 * found.digital_accuracy:.2f} %", highlight=False)
-    if figures["agreement_mean"] is not None:
-        console.print(f"agrees with the digital network on {figures['agreement_mean']:.2%}", highlight=False)
+    console.print(f"ranges {ranges}", highlight=False)
+    for metric in found.metrics:
+        values, percent = found.figures(metric.name), 100.0 if metric.share else 1.0
+        if metric.name == "agreement":
+            console.print(f"agrees with the digital network on {values.mean():.2%}", highlight=False)
+            continue
+        mean, spread, low, high = statistics(percent * values, ".2f" if metric.share else ".5g")
+        name, unit = "accuracy" if metric.name == "top-1" else metric.name, " %" if metric.share else ""
+        text = f"{name}  {mean}{unit}" + (f" +- {spread} ({low} to {high})" if spread else "")
+        if metric.name in found.digital:
+            digital = percent * found.digital[metric.name]
+            text += f", digital network {digital:{'.2f' if metric.share else '.5g'}}{unit}"
+        console.print(text, highlight=False, markup=False)
     table = new_table(f"layers: mean over chips; errors over {found.monitored} samples")
     for name in (
         "layer",
@@ -277,11 +283,3 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: str, calibration
             ),
         )
     console.print(table)
-
-
-def _accuracy_cells(run: Evaluation) -> tuple[str, str, str, str]:
-    """Mean, spread, worst and best accuracy in percent; the last three are empty for one chip."""
-    values = 100.0 * run.accuracy
-    if values.size == 1:
-        return f"{values[0]:.2f}", "", "", ""
-    return f"{values.mean():.2f}", f"{values.std(ddof=1):.2f}", f"{values.min():.2f}", f"{values.max():.2f}"
