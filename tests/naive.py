@@ -86,6 +86,24 @@ def edge_distance(value):
     return abs((value + 0.5) - round(value + 0.5))
 
 
+# -- windows -----------------------------------------------------------------------------------------------------------
+
+
+def scattered_windows(columns, geometry, first, channel, out):
+    """What a transposed convolution's positions, one after the other, add to ``out``, in its own precision."""
+    kernel, stride, dilation, before, sizes = geometry
+    elements = list(np.ndindex(*kernel))
+    result = out.copy()
+    for p, column in enumerate(columns.T):
+        n, *position = np.unravel_index(first + p, (len(out), *sizes))
+        for i, value in enumerate(column):
+            m, element = divmod(i, len(elements))
+            at = [position[a] * stride[a] - before[a] + elements[element][a] * dilation[a] for a in range(3)]
+            if all(0 <= at[a] < out.shape[2 + a] for a in range(3)):
+                result[(n, channel + m, *at)] += value
+    return result
+
+
 # -- weights to conductances -------------------------------------------------------------------------------------------
 
 

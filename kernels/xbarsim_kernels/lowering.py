@@ -1,4 +1,4 @@
-"""Convolution as matrix product: input windows become columns, result columns become maps again.
+"""Convolution as matrix product: input windows become columns, result columns become maps or windows of maps again.
 
 Columns are wordline-major, ``columns[row, p]``, and come in chunks small enough to stay in cache; the whole matrix of
 windows never exists. Position p counts output places in the order sample, depth, height, width.
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["im2col", "scatter_columns", "scatter_rows", "transpose"]
+__all__ = ["im2col", "scatter_columns", "scatter_rows", "scatter_windows", "transpose"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -183,6 +183,75 @@ def scatter_columns(columns: Floats, first: int, bias: Floats, channel: int, out
             done += run
             place = 0
             n += 1
+
+
+@kernel
+def _add(target: Floats, start: int, step: int, source: Floats, origin: int, count: int) -> None:
+    to, fro = np.uint64(start), np.uint64(origin)
+    if step == 1:
+        for q in range(np.uint64(count)):
+            target[to + q] += source[fro + q]
+    else:
+        stride = np.uint64(step)
+        for q in range(np.uint64(count)):
+            target[to + q * stride] += source[fro + q]
+
+
+@kernel
+def _add_lines(source: Floats, geometry: npt.NDArray[np.int64], place: Any, shape: Any, flat: Floats) -> None:
+    """One row of columns, line by line of the input map."""
+    channels, depth, height, width = shape
+    c, shift_d, shift_h, shift_w, first = place
+    stride_d, stride_h, stride_w = geometry[1, 0], geometry[1, 1], geometry[1, 2]
+    in_d, in_h, in_w = geometry[4, 0], geometry[4, 1], geometry[4, 2]
+    # inputs low <= w < high land inside of out: 0 <= w * stride + shift < width
+    low = max(0, (stride_w - 1 - shift_w) // stride_w)
+    high = (width - 1 - shift_w) // stride_w + 1
+    n, d = first // (in_d * in_h * in_w), first // (in_h * in_w) % in_d
+    h, w = first // in_w % in_h, first % in_w
+    done = 0
+    while done < source.size:
+        count = min(in_w - w, source.size - done)
+        z = d * stride_d + shift_d
+        y = h * stride_h + shift_h
+        begin, end = max(w, low), min(w + count, high)
+        if 0 <= z < depth and 0 <= y < height and begin < end:
+            target = (((n * channels + c) * depth + z) * height + y) * width + begin * stride_w + shift_w
+            _add(flat, target, stride_w, source, done + begin - w, end - begin)
+        done += count
+        w = 0
+        h += 1
+        if h == in_h:
+            h = 0
+            d += 1
+            if d == in_d:
+                d = 0
+                n += 1
+
+
+@kernel
+def scatter_windows(columns: Floats, geometry: npt.NDArray[np.int64], first: int, channel: int, out: Floats) -> None:
+    """Add the windows that positions ``first, first + 1, ...`` of a transposed convolution make to ``out``.
+
+    ``columns`` (channels of a group * kernel size, positions), rows by channel, then kernel depth, height, width.
+    ``geometry`` (5, 3) int64 holds, for the three axes: kernel, stride, dilation, padding before, input size; positions
+    count places of the input in the order sample, depth, height, width. ``out`` (samples, channels, depth, height,
+    width) gets the group's channels from ``channel`` on: ``place = position * stride - padding + k * dilation`` on each
+    axis, and what falls outside is dropped. Additions to a number of ``out`` happen in the order of positions.
+    """
+    shape = out.shape[1:]
+    flat = out.reshape(-1)
+    kernel_d, kernel_h, kernel_w = geometry[0, 0], geometry[0, 1], geometry[0, 2]
+    size = kernel_d * kernel_h * kernel_w
+    for m in range(columns.shape[0] // size):
+        # of the positions that meet in one place, the first comes with the last element of its window
+        for element in range(size - 1, -1, -1):
+            a, b, k = element // (kernel_h * kernel_w), element // kernel_w % kernel_h, element % kernel_w
+            shift_d = a * geometry[2, 0] - geometry[3, 0]
+            shift_h = b * geometry[2, 1] - geometry[3, 1]
+            shift_w = k * geometry[2, 2] - geometry[3, 2]
+            place = (channel + m, shift_d, shift_h, shift_w, first)
+            _add_lines(columns[m * size + element], geometry, place, shape, flat)
 
 
 @kernel

@@ -1,9 +1,10 @@
+import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels.lowering import im2col, scatter_columns, scatter_rows, transpose
+from xbarsim_kernels.lowering import im2col, scatter_columns, scatter_rows, scatter_windows, transpose
 
 
 def windows(x, geometry, padding):
@@ -65,6 +66,51 @@ def test_scattered_columns_land_in_their_channels_with_bias(first):
     for p in range(count):
         expected[(first + p) // places, 2:5, (first + p) % places] = columns[:, p] + bias[2:5]
     np.testing.assert_array_equal(out, expected)
+
+
+transposed_axis = st.tuples(
+    st.integers(1, 5),  # input size
+    st.integers(1, 3),  # kernel
+    st.integers(1, 3),  # stride
+    st.integers(1, 2),  # dilation
+    st.integers(0, 3),  # padding before
+    st.integers(0, 3),  # padding after
+    st.integers(0, 2),  # output padding
+)
+
+
+@given(
+    axes=st.tuples(transposed_axis, transposed_axis, transposed_axis),
+    samples=st.integers(1, 3),
+    channels=st.integers(1, 2),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    data=st.data(),
+)
+@settings(max_examples=80, deadline=None)
+def test_windows_are_added_in_the_order_of_positions_in_whatever_chunks(axes, samples, channels, dtype, data):
+    """To the bit, for values whose sum depends on its order."""
+    sizes, kernel, stride, dilation, before, after, extra = (np.array(values) for values in zip(*axes, strict=True))
+    shape = np.maximum(1, (sizes - 1) * stride + (kernel - 1) * dilation + 1 - before - after + extra)
+    geometry = np.array([kernel, stride, dilation, before, sizes], np.int64)
+    rng = np.random.default_rng(0)
+    total = samples * int(sizes.prod())
+    columns = rng.normal(size=(channels * int(kernel.prod()), total)).astype(dtype)
+    columns *= dtype(2.0) ** rng.integers(-12, 12, columns.shape).astype(dtype)
+    out = rng.normal(size=(samples, channels + 2, *shape)).astype(dtype)
+    expected = naive.scattered_windows(columns, geometry, 0, 1, out)
+    cuts = sorted(data.draw(st.lists(st.integers(0, total), max_size=3)))
+    for start, stop in zip([0, *cuts], [*cuts, total], strict=True):
+        scatter_windows(np.ascontiguousarray(columns[:, start:stop]), geometry, start, 1, out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_window_scattered_by_hand():
+    """Kernel 2, stride 1 on a line of three: the middle places get two numbers each."""
+    geometry = np.array([[1, 1, 2], [1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 1, 3]], np.int64)
+    columns = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
+    out = np.zeros((1, 1, 1, 1, 4))
+    scatter_windows(columns, geometry, 0, 0, out)
+    np.testing.assert_array_equal(out.ravel(), [1.0, 12.0, 23.0, 30.0])
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 40), (33, 65), (200, 3)])
