@@ -165,7 +165,9 @@ class ProgrammedNetwork:
             y = filled
         if addend is not None:
             shape = layer.addend_shape(y.ndim)
-            scaled = np.asarray(addend, y.dtype) * y.dtype.type(layer.beta)
+            scaled = np.asarray(addend, y.dtype)
+            if layer.beta != 1.0:
+                scaled = scaled * y.dtype.type(layer.beta)
             y += scaled if shape is None else scaled.reshape(shape)
         return y.astype(layer.dtype, copy=False)
 
