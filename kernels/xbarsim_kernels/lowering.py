@@ -32,23 +32,6 @@ def _fill(target: Floats, start: int, stop: int, value: Any) -> None:
 
 
 @kernel
-def _copy(target: Floats, start: int, source: Floats, origin: int, step: int, count: int) -> None:
-    to, fro = np.uint64(start), np.uint64(origin)
-    if step == 1 and count >= LANES:
-        for q in range(0, count - LANES, LANES):
-            store(target, start + q, load(source, origin + q))
-        # the last vector overlaps the one before
-        store(target, start + count - LANES, load(source, origin + count - LANES))
-    elif step == 1:
-        for q in range(np.uint64(count)):
-            target[to + q] = source[fro + q]
-    else:
-        stride = np.uint64(step)
-        for q in range(np.uint64(count)):
-            target[to + q] = source[fro + q * stride]
-
-
-@kernel
 def frame_maps(x: Floats, geometry: npt.NDArray[np.int64], padding: Any, frame: Floats) -> None:
     """Maps with all that windows see around them, every place of a window at a fixed distance from its first.
 
@@ -64,19 +47,25 @@ def frame_maps(x: Floats, geometry: npt.NDArray[np.int64], padding: Any, frame: 
     first_h, last_h = geometry[3, 1], min(height, x.shape[3] + geometry[3, 1])
     source, target = x.reshape(-1), frame.reshape(-1)
     _fill(target, 0, target.size, padding)
-    for n in range(samples):
-        for c in range(channels):
+    for m in range(samples * channels):
+        for phase in range(stride):
+            # columns low <= q < high lie inside of x: 0 <= q * stride + shift < width
+            shift = phase - geometry[3, 2]
+            low = min(columns, max(0, (stride - 1 - shift) // stride))
+            count = min(columns, (width - 1 - shift) // stride + 1) - low
             for d in range(max(0, first_d), last_d):
                 for h in range(max(0, first_h), last_h):
-                    line = (((n * channels + c) * x.shape[2] + d - first_d) * x.shape[3] + h - first_h) * width
-                    place = (((n * channels + c) * depth + d) * height + h) * stride * columns
-                    for phase in range(stride):
-                        # columns low <= q < high lie inside of x: 0 <= q * stride + shift < width
-                        shift = phase - geometry[3, 2]
-                        low = min(columns, max(0, (stride - 1 - shift) // stride))
-                        high = max(low, min(columns, (width - 1 - shift) // stride + 1))
-                        _copy(target, place + low, source, line + low * stride + shift, stride, high - low)
-                        place += columns
+                    line = ((m * x.shape[2] + d - first_d) * x.shape[3] + h - first_h) * width
+                    place = (((m * depth + d) * height + h) * stride + phase) * columns + low
+                    origin = line + low * stride + shift
+                    if stride == 1 and count >= LANES:
+                        for q in range(0, count - LANES, LANES):
+                            store(target, place + q, load(source, origin + q))
+                        # the last vector overlaps the one before
+                        store(target, place + count - LANES, load(source, origin + count - LANES))
+                    else:
+                        for q in range(count):
+                            target[place + q] = source[origin + q * stride]
 
 
 @kernel
