@@ -42,14 +42,15 @@ def products(n: int, batch: int, dtype: type[np.floating[Any]], rounds: int) -> 
     """An n x n matrix on 128-row tiles: without converters, with an 8-bit ADC, with read noise as well."""
     rng = np.random.default_rng(0)
     g = rng.random((n, n))
-    x = rng.standard_normal((1, n, batch)).astype(dtype)
+    matrix = rng.standard_normal((n, batch)).astype(dtype)
+    x = analog.Panels.of(matrix).values[None]
     packed = analog.pack(g, 128, dtype)
     silent = np.empty((0, 0, 0, analog.COLUMNS), dtype)
     reads = analog.Reads(np.uint64(1), 0, 1)
-    adc = analog.Conversion(127.0 / (np.abs(g[:128].T @ x[0, :128]).max()), -128.0, 127.0)
+    adc = analog.Conversion(127.0 / (np.abs(g[:128].T @ matrix[:128]).max()), -128.0, 127.0)
     shifts = np.ones(1)
-    out, codes = np.empty((n, batch), dtype), np.empty((n, batch))
-    columns, matrix = g.T.astype(dtype), x[0]
+    out, codes = np.empty((n, batch), dtype), np.empty((x.shape[1], n, analog.VECTORS), dtype)
+    columns = g.T.astype(dtype)
     work: dict[str, Work] = {
         "product": lambda: analog.linear(x, packed, silent, reads, out),
         "product + ADC": lambda: analog.converted(x, shifts, packed, silent, adc, reads, codes),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from xbarsim import Chip, ChipError, DataError, Macro, Ranges
 from xbarsim.macro import Activity
+from xbarsim_kernels.analog import Panels
 
 IDEAL = Chip.load("ideal")
 KINDS = ["two-column", "differential", "midpoint", "zero-on", "offset"]
@@ -829,15 +830,23 @@ def test_single_precision_differs_by_rounding_only(dtype):
         np.ones((61, 3)),
         np.ones(60),
         np.ones((60, 3), np.float32),
-        np.ones((3, 60)).T,
+        Panels.of(np.ones((61, 3))),
         [[1.0] * 3] * 60,
     ],
-    ids=["one row", "a row more", "1-D", "float32", "not contiguous", "a list"],
+    ids=["one row", "a row more", "1-D", "float32", "panels", "a list"],
 )
 def test_levels_that_do_not_fit_are_refused(levels):
     """The kernel trusts its input; rows it does not have would be read from elsewhere."""
-    with pytest.raises(DataError, match=r"^levels must be a contiguous float64 array of shape \(60, vectors\)$"):
+    with pytest.raises(DataError, match=r"^levels must be a float64 array of shape \(60, vectors\)$"):
         Macro(np.ones((4, 60)), IDEAL).multiply(levels)
+
+
+def test_levels_are_a_matrix_of_any_order_or_panels():
+    rng = np.random.default_rng(0)
+    macro, levels = Macro(rng.normal(size=(4, 60)), IDEAL), rng.normal(size=(60, 33))
+    y = macro.multiply(levels)
+    np.testing.assert_array_equal(macro.multiply(np.asfortranarray(levels)), y)
+    np.testing.assert_array_equal(macro.multiply(Panels.of(levels)), y)
 
 
 def test_a_table_in_other_units_is_refused():

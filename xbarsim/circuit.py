@@ -145,10 +145,12 @@ class Crossbar:
         self._bias(v)
         volts = np.asarray(v, np.float64)
         if self.iv.is_linear:
-            x = np.ascontiguousarray(volts.reshape(1, self.shape[0], -1))
-            out = np.empty((self.shape[1], x.shape[2]))
+            x = analog.Panels.of(volts.reshape(self.shape[0], -1))
+            out = np.empty((self.shape[1], x.vectors))
             packed = analog.pack(self.transfer_matrix().T, min(self.shape[0], _PASS_ROWS), np.float64)
-            analog.linear(x, packed, np.empty((0, 0, 0, analog.COLUMNS)), analog.Reads(np.uint64(0), 0, 1), out)
+            analog.linear(
+                x.values[None], packed, np.empty((0, 0, 0, analog.COLUMNS)), analog.Reads(np.uint64(0), 0, 1), out
+            )
             return out.reshape(self.shape[1], *volts.shape[1:])
         if volts.ndim == 1:
             return self.solve(volts).i_out

@@ -174,7 +174,9 @@ class Macro:
             weights = wanted.weights(self.chip, self._scale, self.tiling)
             return np.asarray(weights.sum(axis=1) * shift * self._inputs.x_lsb)
         parts = (self._scale, self.tiling, self._inputs, None, np.float64, self._threads)
-        return SolvedProduct(self.chip, target, *parts).multiply(np.full((self.n_in, 1), shift), _ONE_READ)[0][:, 0]
+        return SolvedProduct(self.chip, target, *parts).multiply(
+            analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
+        )[0][:, 0]
 
     def _prepare(self) -> Product:
         chip, stages, adc = self.chip, self.stages, self._adc
@@ -275,9 +277,13 @@ class Macro:
         return levels
 
     def multiply(
-        self, levels: npt.NDArray[Any], first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
+        self,
+        levels: npt.NDArray[Any] | analog.Panels,
+        first_vector: int = 0,
+        vectors_per_sample: int = 1,
+        visit: int = 0,
     ) -> npt.NDArray[Any]:
-        """Products of levels (n_in, vectors), C-contiguous, from `quantise`.
+        """Products of levels (n_in, vectors) from `quantise`, as a matrix or as panels.
 
         Vector p is number ``first_vector + p`` of the data set; its number names its read noise, so a vector's result
         is the same to the bit in whatever batch it comes. Where a sample is read several times, as in a loop over time,
@@ -292,11 +298,13 @@ class Macro:
         DataError
             Levels have another shape or type.
         """
-        plain = isinstance(levels, np.ndarray) and levels.ndim == 2 and levels.flags.c_contiguous
-        if not plain or levels.shape[0] != self.n_in or levels.dtype != self.dtype:
-            raise DataError(f"levels must be a contiguous {self.dtype} array of shape ({self.n_in}, vectors)")
+        panels = levels if isinstance(levels, analog.Panels) else None
+        if isinstance(levels, np.ndarray) and levels.ndim == 2:
+            panels = analog.Panels.of(levels)
+        if panels is None or panels.values.shape[1] != self.n_in or panels.values.dtype != self.dtype:
+            raise DataError(f"levels must be a {self.dtype} array of shape ({self.n_in}, vectors)")
         reads = analog.Reads(self._key(visit), first_vector, vectors_per_sample)
-        y, conversions, clipped = self._product.multiply(levels, reads)
+        y, conversions, clipped = self._product.multiply(panels, reads)
         self.activity.conversions += conversions
         self.activity.adc_clipped += clipped
         if self.stages.at_zero is not None:

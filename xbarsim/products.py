@@ -23,6 +23,7 @@ from xbarsim.mapping import OffsetColumn, significances
 from xbarsim.ranges import Inputs, Ranges, array_current
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
+from xbarsim_kernels.memory import kept
 
 __all__ = ["Adc", "ConvertedProduct", "ExactProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
 
@@ -38,7 +39,7 @@ def plain_product(matrix: Array, x: Levels) -> Levels:
     """``matrix.T @ x`` for matrix (rows, columns), in the order of sums and the precision of ``x`` (rows, vectors)."""
     packed = analog.pack(matrix, min(matrix.shape[0], _PASS_ROWS), x.dtype)
     out = np.empty((matrix.shape[1], x.shape[1]), x.dtype)
-    analog.linear(np.ascontiguousarray(x[None]), packed, _no_noise(x.dtype), _NO_READS, out)
+    analog.linear(analog.Panels.of(x).values[None], packed, _no_noise(x.dtype), _NO_READS, out)
     return out
 
 
@@ -49,7 +50,7 @@ def _no_noise(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 class Product(Protocol):
     """What a macro multiplies with."""
 
-    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
 
 
@@ -89,14 +90,14 @@ class LinearProduct:
                 variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
             self.variance = analog.pack(variance, rows, dtype)
 
-    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
         tiling = self.tiling
-        out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.shape[1]), self.dtype)
-        planes = levels[None]
+        out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.vectors), self.dtype)
+        planes = levels.values[None]
         if self.variance.size:
-            applied = self.inputs.planes(levels) * self.inputs.shifts.astype(self.dtype)[:, None, None]
-            planes = np.stack([levels, (applied**2).sum(axis=0)])
+            applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
+            planes = np.stack([levels.values, (applied**2).sum(axis=0)])
         analog.linear(planes, self.packed, self.variance, reads, out)
         if not self.shares_noise:
             return out, 0, 0
@@ -118,10 +119,12 @@ class ExactProduct:
         """Inputs in the precision of the products."""
         return np.require(x, self.dtype, ["C", "W"])
 
-    def multiply(self, levels: Levels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0) -> Levels:
+    def multiply(
+        self, levels: analog.Panels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
+    ) -> Levels:
         """Outputs (n_out, vectors) for levels (n_in, vectors); nothing depends on the vectors' numbers."""
-        out = np.empty((self.n_out, levels.shape[1]), self.dtype)
-        analog.linear(levels[None], self.packed, _no_noise(self.dtype), _NO_READS, out)
+        out = np.empty((self.n_out, levels.vectors), self.dtype)
+        analog.linear(levels.values[None], self.packed, _no_noise(self.dtype), _NO_READS, out)
         return out
 
 
@@ -189,7 +192,7 @@ class ConvertedProduct:
         adc: Adc,
         dtype: npt.DTypeLike,
     ) -> None:
-        self.inputs, self.adc, self.dtype = inputs, adc, np.dtype(dtype)
+        self.inputs, self.dtype = inputs, np.dtype(dtype)
         seen = columns(cells.above(chip.read_states[0]) if chip.removes_baseline else cells, chip)
         self.n_columns = seen.shape[1]
         rows = min(chip.array.rows, tiling.n_in)
@@ -200,15 +203,21 @@ class ConvertedProduct:
             added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
             self.variance = analog.pack(added / adc.unit**2, rows, dtype)
         self.logic = _Logic(chip, scale, tiling, inputs, adc.unit)
+        self.shifts = inputs.shifts
+        self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
+        largest = self.packed.shape[0] * float(np.abs(self.shifts).sum()) * max(-adc.low, adc.high)
+        exact = largest <= 2 ** np.finfo(dtype).nmant
+        self.sums = self.dtype if exact else np.dtype(np.float64)
 
-    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
-        planes = self.inputs.planes(levels)
-        codes = np.empty((self.n_columns, levels.shape[1]))
-        conversion = analog.Conversion(1.0, float(self.adc.low), float(self.adc.high))
-        clipped = analog.converted(planes, self.inputs.shifts, self.packed, self.variance, conversion, reads, codes)
-        conversions = codes.size * planes.shape[0] * self.packed.shape[0]
-        return np.asarray(self.logic.outputs(codes, levels), self.dtype), conversions, clipped
+        planes = self.inputs.planes(levels.values)
+        tiles, blocks, _, width = self.packed.shape
+        shape = len(levels.values), blocks * width, analog.VECTORS
+        codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
+        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        conversions = self.n_columns * levels.vectors * len(planes) * tiles
+        return self.logic.outputs(codes, levels, self.dtype), conversions, clipped
 
 
 class SolvedProduct:
@@ -235,11 +244,12 @@ class SolvedProduct:
             nothing = Cells(np.zeros_like(cells.g), np.zeros_like(cells.reference), cells.owned)
             self.baseline = columns(nothing.above(-chip.read_states[0]), chip)
 
-    def multiply(self, levels: Levels, reads: analog.Reads) -> tuple[Levels, int, int]:
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
         total: Array | float = 0.0
         conversions = clipped = 0
-        for shift, plane in zip(self.inputs.shifts, self.inputs.planes(levels.astype(np.float64)), strict=True):
+        values = levels.matrix.astype(np.float64)
+        for shift, plane in zip(self.inputs.shifts, self.inputs.planes(values), strict=True):
             volts = plane * self.inputs.volts_per_level
             for rows, current in self.currents.read(volts):
                 if self.baseline is not None:
@@ -251,7 +261,7 @@ class SolvedProduct:
                     conversions += codes.size
                     clipped += int(np.count_nonzero(codes != wanted))
                 total = total + shift * codes
-        return np.asarray(self.logic.outputs(np.asarray(total), levels), self.dtype), conversions, clipped
+        return self.logic.outputs(np.asarray(total)[None], levels, self.dtype), conversions, clipped
 
 
 class _Logic:
@@ -259,36 +269,31 @@ class _Logic:
 
     def __init__(self, chip: Chip, scale: Array, tiling: Tiling, inputs: Inputs, unit: float) -> None:
         mapping, levels = chip.mapping, chip.device.levels
-        self.tiling = tiling
-        self.powers = float(levels or 2) ** np.arange(mapping.weight_slices, dtype=np.float64)
-        self.polarities = 1 if chip.subtracts_before else mapping.polarities
-        value = unit / chip.read_range * significances(mapping.weight_slices, levels)[0]
-        self.gain = (chip.gain * scale * inputs.x_lsb * value)[:, None]
-        self.has_reference = tiling.reference_columns > 0
+        slices, n_out = mapping.weight_slices, tiling.n_out
+        polarities = 1 if chip.subtracts_before else mapping.polarities
+        powers = float(levels or 2) ** np.arange(slices, dtype=np.float64)
+        # columns that count for each output: its own, those of the negative half, or those of its tile's reference
+        parts = [np.arange(n_out)[:, None] * polarities]
+        if polarities == 2:
+            parts.append(parts[0] + 1)
+        elif tiling.reference_columns > 0:
+            parts.append(n_out + np.arange(n_out)[:, None] // tiling.outputs)
+        self.columns = np.concatenate([part * slices + np.arange(slices) for part in parts], axis=1)
+        self.weights = np.concatenate([powers, -powers][: len(parts)])
+        value = unit / chip.read_range * significances(slices, levels)[0]
+        self.gain = np.asarray(chip.gain * scale * inputs.x_lsb * value, np.float64)
         self.level_code = 0.0
         if isinstance(mapping, OffsetColumn) and mapping.reference == "digital":
             # what mid-range cells and, unless removed before, the HRS conductance add for each level
             baseline = 0.0 if chip.removes_baseline else chip.read_states[0] / chip.read_range
             self.level_code = (baseline + chip.middle) / value
 
-    def outputs(self, codes: Array, levels: Levels) -> Array:
-        """Outputs (n_out, vectors) from sums of codes (columns, vectors)."""
-        slices, n_out = self.powers.size, self.tiling.n_out
-        own = codes[: n_out * self.polarities * slices].reshape(n_out, self.polarities, slices, codes.shape[1])
-        total = self._shift_add(own[:, 0])
-        if self.polarities == 2:
-            total -= self._shift_add(own[:, 1])
-        elif self.has_reference:
-            shared = self._shift_add(codes[n_out * slices :].reshape(-1, slices, codes.shape[1]))
-            total -= shared[np.arange(n_out) // self.tiling.outputs]
+    def outputs(self, codes: Levels, levels: analog.Panels, dtype: npt.DTypeLike) -> Levels:
+        """Outputs (n_out, vectors) from sums of codes (panels, columns, lanes)."""
+        out = np.empty((len(self.gain), levels.vectors), dtype)
+        removed = np.empty(0)
         if self.level_code:
-            ones = np.ones((self.tiling.n_in, 1))
-            total -= plain_product(ones, levels.astype(np.float64)) * self.level_code
-        return np.asarray(total * self.gain)
-
-    def _shift_add(self, codes: Array) -> Array:
-        """Sum over slices, (outputs, slices, vectors) -> (outputs, vectors), in the slices' order."""
-        total = codes[:, 0] * self.powers[0]
-        for position in range(1, self.powers.size):
-            total += codes[:, position] * self.powers[position]
-        return np.asarray(total)
+            values = levels.matrix.astype(np.float64)
+            removed = plain_product(np.ones((len(values), 1)), values)[0] * self.level_code
+        analog.combined(codes, self.columns, self.weights, removed, self.gain, out)
+        return out

@@ -198,8 +198,8 @@ def _linear_currents(
             for plane in inputs.planes(inputs.levels(chunk)[0]):
                 out = np.empty((g.shape[1], plane.shape[1]))
                 for number, packed in enumerate(tiles):
-                    part = np.ascontiguousarray(plane[None, number * rows : (number + 1) * rows])
-                    analog.linear(part, packed, nothing, reads, out)
+                    part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
+                    analog.linear(part.values[None], packed, nothing, reads, out)
                     yield np.abs(out)
 
     return currents

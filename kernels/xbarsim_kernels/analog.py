@@ -2,7 +2,7 @@
 
 A matrix of conductances is cut into row tiles; each tile's column currents get their read noise, are converted by the
 ADC and only then summed up, in cache, block by block. ``linear`` is the same product without converters, where tiles
-make no difference. Inputs are wordline-major: ``levels[..., row, vector]``.
+make no difference. Input vectors come in panels, side by side by VECTORS: ``levels[..., panel, row, lane]``.
 """
 
 from __future__ import annotations
@@ -13,18 +13,47 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
+from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 from xbarsim_kernels.random import block_normals
 
-__all__ = ["COLUMNS", "Conversion", "Reads", "converted", "linear", "pack"]
+__all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack"]
 
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
-Scalar = np.floating | float
+Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-_PANEL = 4 * VECTORS
-"""Vectors that share one pass over the conductances: 128 rows of them are 64 KB, half of a small L2 cache."""
+_BLOCK = COLUMNS * VECTORS
+"""Results that are computed at once."""
+
+_GROUP = 4
+"""Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
+
+
+class Panels(NamedTuple):
+    """Input vectors as products take them: ``values[panel, row, lane]`` belongs to vector ``panel * VECTORS + lane``.
+
+    Lanes beyond the last vector hold zeros.
+    """
+
+    values: npt.NDArray[np.floating]
+    vectors: int
+
+    @staticmethod
+    def of(matrix: npt.NDArray[np.floating]) -> Panels:
+        """Those of a matrix (rows, vectors)."""
+        rows, vectors = matrix.shape
+        full = vectors // VECTORS
+        values = np.zeros((-(-vectors // VECTORS), rows, VECTORS), matrix.dtype)
+        values[:full] = matrix[:, : full * VECTORS].reshape(rows, full, VECTORS).transpose(1, 0, 2)
+        if full < len(values):
+            values[full, :, : vectors - full * VECTORS] = matrix[:, full * VECTORS :]
+        return Panels(values, vectors)
+
+    @property
+    def matrix(self) -> npt.NDArray[np.floating]:
+        """The vectors as a matrix (rows, vectors)."""
+        return self.values.transpose(1, 0, 2).reshape(self.values.shape[1], -1)[:, : self.vectors]
 
 
 class Conversion(NamedTuple):
@@ -57,22 +86,6 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
 
 
 @kernel
-def _gather(levels: Floats, first_row: int, rows: int, first_vector: int, squared: bool, panel: Floats) -> None:
-    """Copy rows and up to _PANEL vectors into sub-panels (4, rows, VECTORS), zero beyond the last vector."""
-    total = levels.shape[1]
-    for sub in range(_PANEL // VECTORS):
-        start = first_vector + sub * VECTORS
-        width = min(VECTORS, max(0, total - start))
-        for k in range(rows):
-            base = (sub * rows + k) * VECTORS
-            for p in range(width):
-                value = levels[first_row + k, start + p]
-                panel[base + p] = value * value if squared else value
-            for p in range(width, VECTORS):
-                panel[base + p] = 0
-
-
-@kernel
 def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> None:
     for p in range(VECTORS):
         number = reads.first + start + p
@@ -81,74 +94,58 @@ def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> N
 
 
 @kernel
-def _convert(current: Floats, per_current: Scalar, low: Scalar, high: Scalar) -> int:
-    """Codes of a whole block in place, and how many were clipped; lanes without a vector hold 0 and never are."""
-    half = current.dtype.type(0.5)
-    flat = current.reshape(-1)
-    clipped = 0
-    for i in range(COLUMNS * VECTORS):
-        code = np.floor(flat[i] * per_current + half)
-        kept = code if code > low else low
-        kept = kept if kept < high else high
-        clipped += 1 if kept != code else 0
-        flat[i] = kept
-    return clipped
+def _multiply(levels: Floats, packed: Floats, block: int, sums: Floats) -> None:
+    """``sums[b, c, lane] += sum_k packed[k, c] levels[block + b, k, lane]``, tile by tile."""
+    rows = levels.shape[1]
+    tiles, blocks, tile_rows, _ = packed.shape
+    panel, flat_g, flat_sums = levels.reshape(-1), packed.reshape(-1), sums.reshape(-1)
+    for tile in range(tiles):
+        count = min(tile_rows, rows - tile * tile_rows)
+        for sub in range(min(_GROUP, levels.shape[0] - block)):
+            x_start = ((block + sub) * rows + tile * tile_rows) * VECTORS
+            for columns in range(blocks):
+                g_start = (tile * blocks + columns) * tile_rows * COLUMNS
+                multiply_block(flat_g, g_start, panel, x_start, count, flat_sums, (sub * blocks + columns) * _BLOCK)
 
 
 @kernel
 def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats) -> None:
     """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k variance[k, c] levels[1, k, p]) z``.
 
-    ``levels`` (2, rows, vectors): the inputs, and what weighs the variances (the inputs squared, or the sum of
-    squares over input cycles). ``packed`` and ``variance`` come from `pack`; a ``variance`` of no tiles means no
-    noise, and ``levels`` may then have one plane only. ``z`` is a standard normal for each vector and column.
+    ``levels`` (2, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the variances (the inputs
+    squared, or the sum of squares over input cycles). ``packed`` and ``variance`` come from `pack`; a ``variance`` of
+    no tiles means no noise, and ``levels`` may then have one plane only. ``z`` is a standard normal for each vector and
+    column. ``out`` is (columns, vectors).
     """
-    _, rows, vectors = levels.shape
-    tiles, blocks, tile_rows, _ = packed.shape
-    noisy = variance.shape[0] > 0
-    panel = np.empty(_PANEL * tile_rows, levels.dtype)
-    sums = np.empty((_PANEL // VECTORS, blocks, COLUMNS, VECTORS), levels.dtype)
-    spread = np.empty((COLUMNS, VECTORS), levels.dtype)
+    columns, vectors = out.shape
+    blocks = packed.shape[1]
+    sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
     words = np.empty((4, VECTORS), np.uint64)
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
-    flat_g, flat_variance = packed.reshape(-1), variance.reshape(-1)
-    for first in range(0, vectors, _PANEL):
-        subs = min(_PANEL // VECTORS, (vectors - first + VECTORS - 1) // VECTORS)
+    for first in range(0, levels.shape[1], _GROUP):
+        subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
-        for tile in range(tiles):
-            count = min(tile_rows, rows - tile * tile_rows)
-            _gather(levels[0], tile * tile_rows, count, first, False, panel)
-            for block in range(blocks):
-                g_start = (tile * blocks + block) * tile_rows * COLUMNS
-                for sub in range(subs):
-                    multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, sums[sub, block], 0)
+        _multiply(levels[0], packed, first, sums)
         for sub in range(subs):
-            start = first + sub * VECTORS
+            start = (first + sub) * VECTORS
             width = min(VECTORS, vectors - start)
-            for block in range(blocks):
-                for c in range(min(COLUMNS, out.shape[0] - block * COLUMNS)):
-                    for p in range(width):
-                        out[block * COLUMNS + c, start + p] = sums[sub, block, c, p]
-        if noisy:
+            for c in range(columns):
+                for p in range(width):
+                    out[c, start + p] = sums[sub, c, p]
+        if variance.shape[0] > 0:
             sums[:] = 0
-            for tile in range(tiles):
-                count = min(tile_rows, rows - tile * tile_rows)
-                _gather(levels[1], tile * tile_rows, count, first, False, panel)
-                for block in range(blocks):
-                    g_start = (tile * blocks + block) * tile_rows * COLUMNS
-                    for sub in range(subs):
-                        multiply_block(flat_variance, g_start, panel, sub * count * VECTORS, count, sums[sub, block], 0)
+            _multiply(levels[1], variance, first, sums)
             for sub in range(subs):
-                start = first + sub * VECTORS
+                start = (first + sub) * VECTORS
                 width = min(VECTORS, vectors - start)
                 _name_vectors(reads, start, position, sample)
                 for block in range(blocks):
                     block_normals(reads.key, position, sample, block * COLUMNS // 4, 0, words, normals)
-                    spread[:] = sums[sub, block]
-                    for c in range(min(COLUMNS, out.shape[0] - block * COLUMNS)):
+                    for c in range(min(COLUMNS, columns - block * COLUMNS)):
                         for p in range(width):
-                            out[block * COLUMNS + c, start + p] += np.sqrt(spread[c, p]) * normals[c, p]
+                            spread = np.sqrt(sums[sub, block * COLUMNS + c, p])
+                            out[block * COLUMNS + c, start + p] += spread * normals[c, p]
 
 
 @kernel
@@ -159,57 +156,83 @@ def converted(
     variance: Floats,
     conversion: Conversion,
     reads: Reads,
-    out: Doubles,
+    codes: Floats,
 ) -> int:
-    """``out[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)`` in codes.
+    """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
-    ``levels`` (reads, rows, vectors): one plane for each input phase and cycle, which the integers ``shifts`` weigh.
-    ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise has variance
-    ``sum_k variance[k, c] levels[f, k, p]**2``. ``out`` is float64 and holds exact integers.
-    Returns the number of conversions that were clipped.
+    ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
+    weigh, vectors p in panels. ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise
+    has variance ``sum_k variance[k, c] levels[f, k, p]**2``. ``codes`` (blocks, columns up to a multiple of COLUMNS,
+    VECTORS) must hold all sums of integers exactly. Returns the number of conversions that were clipped.
     """
-    planes, rows, vectors = levels.shape
+    planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
     noisy = variance.shape[0] > 0
-    panel = np.empty(_PANEL * tile_rows, levels.dtype)
-    squares = np.empty(_PANEL * tile_rows if noisy else 1, levels.dtype)
     current = np.empty((COLUMNS, VECTORS), levels.dtype)
+    squares = np.empty(tile_rows * VECTORS if noisy else 1, levels.dtype)
     spread = np.empty((COLUMNS, VECTORS), levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
     words = np.empty((4, VECTORS), np.uint64)
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
-    flat_g, flat_variance = packed.reshape(-1), variance.reshape(-1)
-    per_current = levels.dtype.type(conversion.per_current)
-    low, high = levels.dtype.type(conversion.low), levels.dtype.type(conversion.high)
+    flat_g, flat_variance, flat_codes = packed.reshape(-1), variance.reshape(-1), codes.reshape(-1)
+    flat = levels.reshape(-1)
     clipped = 0
-    out[:] = 0.0
-    for first in range(0, vectors, _PANEL):
-        subs = min(_PANEL // VECTORS, (vectors - first + VECTORS - 1) // VECTORS)
-        for plane in range(planes):
-            for tile in range(tiles):
-                count = min(tile_rows, rows - tile * tile_rows)
-                _gather(levels[plane], tile * tile_rows, count, first, False, panel)
+    codes[:] = 0
+    for first in range(0, panels, _GROUP):
+        for read in range(planes * tiles):
+            plane, tile = read // tiles, read % tiles
+            count = min(tile_rows, rows - tile * tile_rows)
+            for panel in range(first, min(panels, first + _GROUP)):
+                x_start = ((plane * panels + panel) * rows + tile * tile_rows) * VECTORS
                 if noisy:
-                    _gather(levels[plane], tile * tile_rows, count, first, True, squares)
+                    for i in range(count * VECTORS):
+                        squares[i] = flat[x_start + i] * flat[x_start + i]
+                    _name_vectors(reads, panel * VECTORS, position, sample)
                 for block in range(blocks):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
-                    columns = min(COLUMNS, out.shape[0] - block * COLUMNS)
-                    for sub in range(subs):
-                        start = first + sub * VECTORS
-                        width = min(VECTORS, vectors - start)
-                        current[:] = 0
-                        multiply_block(flat_g, g_start, panel, sub * count * VECTORS, count, current, 0)
-                        if noisy:
-                            spread[:] = 0
-                            multiply_block(flat_variance, g_start, squares, sub * count * VECTORS, count, spread, 0)
-                            _name_vectors(reads, start, position, sample)
-                            read = plane * tiles + tile
-                            block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
-                            for c in range(COLUMNS):
-                                for p in range(VECTORS):
-                                    current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
-                        clipped += _convert(current, per_current, low, high)
-                        for c in range(columns):
-                            for p in range(width):
-                                out[block * COLUMNS + c, start + p] += shifts[plane] * np.float64(current[c, p])
+                    current[:] = 0
+                    multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
+                    if noisy:
+                        spread[:] = 0
+                        multiply_block(flat_variance, g_start, squares, 0, count, spread, 0)
+                        block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
+                        for c in range(COLUMNS):
+                            for p in range(VECTORS):
+                                current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
+                    clipped += convert_block(
+                        current,
+                        conversion.per_current,
+                        conversion.low,
+                        conversion.high,
+                        shifts[plane],
+                        flat_codes,
+                        (panel * blocks + block) * _BLOCK,
+                    )
     return clipped
+
+
+@kernel
+def combined(codes: Floats, columns: Integers, weights: Doubles, removed: Doubles, gain: Doubles, out: Floats) -> None:
+    """``out[o, p] = (sum_t weights[t] codes[columns[o, t], p] - removed[p]) gain[o]``, computed in float64.
+
+    ``codes`` (blocks, columns, lanes) is in panels of any width, ``out`` (outputs, vectors); ``removed`` may be empty,
+    which is zero for all vectors.
+    """
+    outputs, vectors = out.shape
+    lanes = codes.shape[2]
+    total = np.empty(lanes)
+    for block in range(codes.shape[0]):
+        start = block * lanes
+        width = min(lanes, vectors - start)
+        for o in range(outputs):
+            total[:] = 0.0
+            for t in range(weights.size):
+                weight, source = weights[t], codes[block, columns[o, t]]
+                for p in range(lanes):
+                    total[p] += weight * source[p]
+            if removed.size:
+                for p in range(width):
+                    total[p] -= removed[start + p]
+            target, factor = out[o, start : start + width], gain[o]
+            for p in range(width):
+                target[p] = total[p] * factor

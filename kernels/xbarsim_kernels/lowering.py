@@ -1,7 +1,7 @@
 """Convolution as matrix product: input windows become columns, result columns become maps or windows of maps again.
 
-Columns are wordline-major, ``columns[row, p]``, and come in chunks small enough to stay in cache; the whole matrix of
-windows never exists. Position p counts output places in the order sample, depth, height, width.
+Columns come as the panels that products take, in chunks small enough to stay in cache; the whole matrix of windows
+never exists. Position p counts output places in the order sample, depth, height, width.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.microkernel import VECTORS
+from xbarsim_kernels.simd import LANES, load, splat, store
 
-__all__ = ["im2col", "scatter_columns", "scatter_rows", "scatter_windows", "transpose"]
+__all__ = ["frame_maps", "im2col", "scatter_columns", "scatter_rows", "scatter_windows", "transpose"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -30,96 +32,61 @@ def _fill(target: Floats, start: int, stop: int, value: Any) -> None:
 
 
 @kernel
-def _copy(target: Floats, start: int, source: Floats, origin: int, step: int, count: int) -> None:
-    to, fro = np.uint64(start), np.uint64(origin)
-    if step == 1:
-        for q in range(np.uint64(count)):
-            target[to + q] = source[fro + q]
-    else:
-        stride = np.uint64(step)
-        for q in range(np.uint64(count)):
-            target[to + q] = source[fro + q * stride]
+def frame_maps(x: Floats, geometry: npt.NDArray[np.int64], padding: Any, frame: Floats) -> None:
+    """Maps with all that windows see around them, every place of a window at a fixed distance from its first.
 
-
-@kernel
-def _copy_planes(
-    flat: Floats,
-    shape: Any,
-    geometry: npt.NDArray[np.int64],
-    padding: Any,
-    place: Any,
-    target: Floats,
-    to: int,
-    stop: int,
-) -> None:
-    """One row of columns where planes keep their size and stride is one: each plane is one shifted copy.
-
-    What the copy carries over from a line's end to the next one's begin lies outside of the plane and is padded.
+    ``x`` is (samples, channels, depth, height, width), ``frame`` (samples, channels, depth, height, width's stride,
+    columns): place w of a line is ``w % stride, w // stride``, so that a stride becomes one of 1. ``geometry`` (5, 3)
+    int64 holds, for the three axes: kernel, stride, dilation, padding before, output size. ``padding`` is the value
+    outside of ``x``.
     """
-    channels, depth, height, width = shape
-    c, shift_d, shift_h, shift_w, first = place
-    size = height * width
-    out_d, stride_d = geometry[4, 0], geometry[1, 0]
-    n, d, q = first // (out_d * size), first // size % out_d, first % size
-    shift = shift_h * width + shift_w
-    while to < stop:
-        count = min(size - q, stop - to)
-        z = d * stride_d + shift_d
-        if z < 0 or z >= depth:
-            _fill(target, to, to + count, padding)
-        else:
-            low = min(max(q, -shift), q + count)
-            high = max(min(q + count, size - shift), low)
-            _fill(target, to, to + low - q, padding)
-            _copy(target, to + low - q, flat, ((n * channels + c) * depth + z) * size + low + shift, 1, high - low)
-            _fill(target, to + high - q, to + count, padding)
-            for side in range(abs(shift_w)):
-                w = side if shift_w < 0 else width - 1 - side
-                for edge in range(to + (w - q) % width, to + count, width):
-                    target[edge] = padding
-        to += count
-        q = 0
-        d += 1
-        if d == out_d:
-            d = 0
-            n += 1
+    samples, channels, depth, height, stride, columns = frame.shape
+    width = x.shape[4]
+    # of the frame's planes and lines these lie inside of x
+    first_d, last_d = geometry[3, 0], min(depth, x.shape[2] + geometry[3, 0])
+    first_h, last_h = geometry[3, 1], min(height, x.shape[3] + geometry[3, 1])
+    source, target = x.reshape(-1), frame.reshape(-1)
+    _fill(target, 0, target.size, padding)
+    for m in range(samples * channels):
+        for phase in range(stride):
+            # columns low <= q < high lie inside of x: 0 <= q * stride + shift < width
+            shift = phase - geometry[3, 2]
+            low = min(columns, max(0, (stride - 1 - shift) // stride))
+            count = min(columns, (width - 1 - shift) // stride + 1) - low
+            for d in range(max(0, first_d), last_d):
+                for h in range(max(0, first_h), last_h):
+                    line = ((m * x.shape[2] + d - first_d) * x.shape[3] + h - first_h) * width
+                    place = (((m * depth + d) * height + h) * stride + phase) * columns + low
+                    origin = line + low * stride + shift
+                    if stride == 1 and count >= LANES:
+                        for q in range(0, count - LANES, LANES):
+                            store(target, place + q, load(source, origin + q))
+                        # the last vector overlaps the one before
+                        store(target, place + count - LANES, load(source, origin + count - LANES))
+                    else:
+                        for q in range(count):
+                            target[place + q] = source[origin + q * stride]
 
 
 @kernel
-def _copy_lines(
-    flat: Floats,
-    shape: Any,
-    geometry: npt.NDArray[np.int64],
-    padding: Any,
-    place: Any,
-    target: Floats,
-    to: int,
-    stop: int,
-) -> None:
-    """One row of columns, line by line of the output."""
-    channels, depth, height, width = shape
-    c, shift_d, shift_h, shift_w, first = place
-    stride_d, stride_h, stride_w = geometry[1, 0], geometry[1, 1], geometry[1, 2]
-    out_d, out_h, out_w = geometry[4, 0], geometry[4, 1], geometry[4, 2]
-    # outputs low <= w < high read inside of x: 0 <= w * stride + shift < width
-    low = max(0, (stride_w - 1 - shift_w) // stride_w)
-    high = (width - 1 - shift_w) // stride_w + 1
+def _moves(
+    grid: npt.NDArray[np.int64], first: int, count: int, to: npt.NDArray[np.int64], source: npt.NDArray[np.int64]
+) -> int:
+    """Which runs of LANES numbers bring ``count`` positions from ``first`` on into a panel's row; how many there are.
+
+    A run may bring more than it should, beyond its line's end; the next one overwrites that.
+    """
+    out_d, out_h, out_w = grid[0, 0], grid[0, 1], grid[0, 2]
     n, d = first // (out_d * out_h * out_w), first // (out_h * out_w) % out_d
     h, w = first // out_w % out_h, first % out_w
-    while to < stop:
-        count = min(out_w - w, stop - to)
-        z = d * stride_d + shift_d
-        y = h * stride_h + shift_h
-        if z < 0 or z >= depth or y < 0 or y >= height:
-            _fill(target, to, to + count, padding)
-        else:
-            before = min(count, max(0, low - w))
-            inside = max(before, min(count, high - w))
-            origin = (((n * channels + c) * depth + z) * height + y) * width + (w + before) * stride_w + shift_w
-            _fill(target, to, to + before, padding)
-            _copy(target, to + before, flat, origin, stride_w, inside - before)
-            _fill(target, to + inside, to + count, padding)
-        to += count
+    moves = done = 0
+    while done < count:
+        run = min(out_w - w, count - done)
+        origin = d * grid[1, 0] + h * grid[1, 1] + w + n * grid[1, 2]
+        for q in range(0, run, LANES):
+            to[moves], source[moves] = done + q, origin + q
+            moves += 1
+        done += run
         w = 0
         h += 1
         if h == out_h:
@@ -128,37 +95,37 @@ def _copy_lines(
             if d == out_d:
                 d = 0
                 n += 1
+    return moves
 
 
 @kernel
-def im2col(x: Floats, geometry: npt.NDArray[np.int64], padding: Any, first: int, columns: Floats) -> None:
-    """Write the windows of positions ``first, first + 1, ...`` into ``columns`` (channels * kernel size, positions).
+def im2col(
+    frame: Floats,
+    offsets: npt.NDArray[np.int64],
+    grid: npt.NDArray[np.int64],
+    first: int,
+    vectors: int,
+    panels: Floats,
+) -> None:
+    """Write the windows of so many positions from ``first`` on as panels: (panels, rows, VECTORS), flat.
 
-    ``x`` is (samples, channels, depth, height, width). ``geometry`` (5, 3) int64 holds, for the three axes: kernel,
-    stride, dilation, padding before, output size. ``padding`` is the value outside of ``x``. Rows go by channel,
-    then kernel depth, height, width.
+    Row r of position (n, d, h, w) is ``frame[offsets[r] + n * samples + d * planes + h * lines + w]``; ``grid`` (2, 3)
+    int64 holds the sizes of d, h, w, then ``planes, lines, samples``. Lanes beyond the last vector become zero. Both
+    arrays have LANES further numbers, which are read or written in vain.
     """
-    shape = x.shape[1:]
-    total = columns.shape[1]
-    flat, target = x.reshape(-1), columns.reshape(-1)
-    same = True
-    for axis in (1, 2):
-        same = same and geometry[1, axis] == 1 and geometry[4, axis] == x.shape[2 + axis]
-    row = 0
-    for c in range(shape[0]):
-        for a in range(geometry[0, 0]):
-            shift_d = a * geometry[2, 0] - geometry[3, 0]
-            for b in range(geometry[0, 1]):
-                shift_h = b * geometry[2, 1] - geometry[3, 1]
-                for k in range(geometry[0, 2]):
-                    shift_w = k * geometry[2, 2] - geometry[3, 2]
-                    place = (c, shift_d, shift_h, shift_w, first)
-                    start = row * total
-                    if same and abs(shift_w) < shape[3]:
-                        _copy_planes(flat, shape, geometry, padding, place, target, start, start + total)
-                    else:
-                        _copy_lines(flat, shape, geometry, padding, place, target, start, start + total)
-                    row += 1
+    to, source = np.empty(VECTORS, np.int64), np.empty(VECTORS, np.int64)
+    zero = splat(panels, 0)
+    place = 0
+    for start in range(0, vectors, VECTORS):
+        width = min(VECTORS, vectors - start)
+        moves = _moves(grid, first + start, width, to, source)
+        for row in range(offsets.size):
+            offset = offsets[row]
+            for move in range(moves):
+                store(panels, place + to[move], load(frame, offset + source[move]))
+            for lane in range(width, VECTORS, LANES):
+                store(panels, place + lane, zero)
+            place += VECTORS
 
 
 @kernel
@@ -255,15 +222,18 @@ def scatter_windows(columns: Floats, geometry: npt.NDArray[np.int64], first: int
 
 
 @kernel
-def transpose(rows: Floats, columns: Floats) -> None:
-    """``columns[k, p] = rows[p, k]``, square by square."""
+def transpose(rows: Floats, panels: Floats) -> None:
+    """Rows (vectors, n) as panels (panels, n, VECTORS), square by square; zeros beyond the last vector."""
     total, count = rows.shape
-    for p0 in range(0, total, _BLOCK):
-        p1 = min(total, p0 + _BLOCK)
+    for panel in range(panels.shape[0]):
+        start = panel * VECTORS
+        width = min(VECTORS, total - start)
         for k0 in range(0, count, _BLOCK):
             for k in range(k0, min(count, k0 + _BLOCK)):
-                for p in range(p0, p1):
-                    columns[k, p] = rows[p, k]
+                for p in range(width):
+                    panels[panel, k, p] = rows[start + p, k]
+                for p in range(width, VECTORS):
+                    panels[panel, k, p] = 0
 
 
 @kernel

@@ -6,6 +6,7 @@ New memory comes from the system page by page, which takes longer than solving a
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,14 @@ __all__ = ["kept"]
 _BYTES = 16 << 20
 _LINE = 64
 """Bytes of a line of the cache."""
-_rooms = threading.local()
+
+
+class _Rooms(threading.local):
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, np.dtype[Any]], npt.NDArray[np.floating]] = {}
+
+
+_rooms = _Rooms()
 
 
 def kept(name: str, count: int, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
@@ -23,13 +31,14 @@ def kept(name: str, count: int, dtype: npt.DTypeLike) -> npt.NDArray[np.floating
 
     The next call with this name and type in this thread may return the same memory. More than 16 MB are not kept.
     """
-    key = f"{name}-{np.dtype(dtype).name}"
-    room: npt.NDArray[np.floating] | None = getattr(_rooms, key, None)
+    key = name, np.dtype(dtype)
+    room = _rooms.held.get(key)
     if room is None or room.size < count:
         # not by the compiled `aligned`: loading a kernel takes longer than this
-        raw = np.empty(count * np.dtype(dtype).itemsize + _LINE, np.uint8)
+        size = count * key[1].itemsize
+        raw = np.empty(size + _LINE, np.uint8)
         first = -raw.ctypes.data % _LINE
-        room = raw[first : first + count * np.dtype(dtype).itemsize].view(dtype)
+        room = raw[first : first + size].view(dtype)
         if room.nbytes <= _BYTES:
-            setattr(_rooms, key, room)
+            _rooms.held[key] = room
     return room[:count]

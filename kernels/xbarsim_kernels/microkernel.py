@@ -1,6 +1,6 @@
-"""The innermost product: a block of columns times a block of vectors, held in vector registers.
+"""The innermost product, a block of columns times a block of vectors held in vector registers, and its conversion.
 
-Numba does not vectorise this loop nest, so its LLVM code is written out here. Each result is ONE chain of fused
+Numba does not vectorise these loops, so their LLVM code is written out here. Each result is ONE chain of fused
 multiply-adds over the rows, in their order; vectors only sit side by side in lanes. A result is therefore the same to
 the bit whatever the batch, the position in it and the width of the machine's registers - which no BLAS promises.
 """
@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["COLUMNS", "VECTORS", "multiply_block"]
+__all__ = ["COLUMNS", "VECTORS", "convert_block", "multiply_block"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -34,6 +34,24 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
     return builder.gep(data, [offset], inbounds=True)
 
 
+def _element(array: Any) -> Any:
+    return ir.DoubleType() if array.dtype == types.float64 else ir.FloatType()
+
+
+def _declared(builder: Any, name: str, kind: Any, arguments: int) -> Any:
+    """LLVM's function ``name`` from values of one type to that type."""
+    return builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(kind, [kind] * arguments), name
+    )
+
+
+def _splat(builder: Any, number: Any, vector: Any) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, mask)
+
+
 def _multiply_block(
     typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, rows: Any, out: Any, out_start: Any
 ) -> Any:
@@ -44,28 +62,20 @@ def _multiply_block(
     """
     if not (g.dtype == x.dtype == out.dtype):
         return None
-    double = g.dtype == types.float64
-    element = ir.DoubleType() if double else ir.FloatType()
-    lanes = _REGISTER_BYTES // (8 if double else 4)
-    vector = ir.VectorType(element, lanes)
+    align = g.dtype.bitwidth // 8
+    lanes = _REGISTER_BYTES // align
+    vector = ir.VectorType(_element(g), lanes)
     registers = VECTORS // lanes
     # float64 needs four registers a column: half of the columns at a time, so that accumulators stay in registers
     group = COLUMNS * 2 // registers
-    align = 8 if double else 4
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         g_array, g_offset, x_array, x_offset, count, out_array, out_offset = arguments
         index = ir.IntType(64)
-        name = f"llvm.fma.v{lanes}{'f64' if double else 'f32'}"
-        fma = builder.module.globals.get(name) or ir.Function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), name
-        )
+        fma = _declared(builder, f"llvm.fma.v{lanes}f{8 * align}", vector, 3)
         g_data = _pointer(context, builder, signature.args[0], g_array, g_offset)
         x_data = _pointer(context, builder, signature.args[2], x_array, x_offset)
         out_data = _pointer(context, builder, signature.args[5], out_array, out_offset)
-        lane_zero = ir.Constant(ir.IntType(32), 0)
-        splat_mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        undefined = ir.Constant(vector, ir.Undefined)
 
         def vector_at(base: Any, offset: Any) -> Any:
             return builder.bitcast(builder.gep(base, [offset], inbounds=True), vector.as_pointer())
@@ -97,9 +107,7 @@ def _multiply_block(
                 scalar = builder.load(
                     builder.gep(g_data, [builder.add(g_row, ir.Constant(index, c))], inbounds=True), align=align
                 )
-                splat = builder.shuffle_vector(
-                    builder.insert_element(undefined, scalar, lane_zero), undefined, splat_mask
-                )
+                splat = _splat(builder, scalar, vector)
                 for r in range(registers):
                     results[c, r] = builder.call(fma, [splat, inputs[r], sums[places.index((c, r))]])
             following = builder.add(k, ir.Constant(index, 1))
@@ -122,4 +130,52 @@ def _multiply_block(
     return types.void(g, types.int64, x, types.int64, types.int64, out, types.int64), codegen
 
 
+def _convert_block(
+    typing_context: Any, sums: Any, per_sum: Any, low: Any, high: Any, shift: Any, codes: Any, start: Any
+) -> Any:
+    """``codes[start + i] += shift * kept[i]`` of the block ``sums``, and how many codes were clipped.
+
+    ``kept = clip(code, low, high)`` and ``code = floor(sums * per_sum + 1/2)``, computed in the type of ``sums``;
+    ``codes`` is of that type or float64. Both are C-contiguous, the other numbers float64 and exact in these types.
+    """
+    if sums.dtype == types.float64 != codes.dtype:
+        return None
+    align, code_align = sums.dtype.bitwidth // 8, codes.dtype.bitwidth // 8
+    lanes = _REGISTER_BYTES // align
+    vector, wide = ir.VectorType(_element(sums), lanes), ir.VectorType(_element(codes), lanes)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        index, mask = ir.IntType(64), ir.IntType(lanes)
+        floor = _declared(builder, f"llvm.floor.v{lanes}f{8 * align}", vector, 1)
+        ones = _declared(builder, f"llvm.ctpop.i{lanes}", mask, 1)
+
+        def splat(number: Any, kind: Any) -> Any:
+            narrow = isinstance(kind.element, ir.FloatType)
+            return _splat(builder, builder.fptrunc(number, kind.element) if narrow else number, kind)
+
+        factor, bottom, top = (splat(number, vector) for number in arguments[1:4])
+        weight = splat(arguments[4], wide)
+        half = ir.Constant(vector, [0.5] * lanes)
+        source = _pointer(context, builder, signature.args[0], arguments[0], ir.Constant(index, 0))
+        target = _pointer(context, builder, signature.args[5], arguments[5], arguments[6])
+        clipped = ir.Constant(index, 0)
+        for place in range(0, COLUMNS * VECTORS, lanes):
+            offset = [ir.Constant(index, place)]
+            values = builder.bitcast(builder.gep(source, offset, inbounds=True), vector.as_pointer())
+            total = builder.bitcast(builder.gep(target, offset, inbounds=True), wide.as_pointer())
+            code = builder.call(floor, [builder.fadd(builder.fmul(builder.load(values, align=align), factor), half)])
+            kept = builder.select(builder.fcmp_ordered(">", code, bottom), code, bottom)
+            kept = builder.select(builder.fcmp_ordered("<", kept, top), kept, top)
+            beyond = builder.call(ones, [builder.bitcast(builder.fcmp_unordered("!=", kept, code), mask)])
+            clipped = builder.add(clipped, builder.zext(beyond, index))
+            grown = kept if wide == vector else builder.fpext(kept, wide)
+            grown = builder.fadd(builder.load(total, align=code_align), builder.fmul(weight, grown))
+            builder.store(grown, total, align=code_align)
+        return clipped
+
+    number = types.float64
+    return types.int64(sums, number, number, number, number, codes, types.int64), codegen
+
+
 multiply_block: Callable[[Floats, int, Floats, int, int, Floats, int], None] = cast("Any", intrinsic(_multiply_block))
+convert_block: Callable[[Floats, float, float, float, float, Floats, int], int] = cast("Any", intrinsic(_convert_block))

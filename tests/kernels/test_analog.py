@@ -20,21 +20,35 @@ def reads(first=0, per_sample=1, key=1):
     return analog.Reads(np.uint64(key), first, per_sample)
 
 
+def panels(levels, dtype):
+    return np.stack([analog.Panels.of(plane).values for plane in np.asarray(levels, dtype)])
+
+
 def linear(levels, g, tile_rows, variance=None, names=None, dtype=np.float64):
-    levels = np.ascontiguousarray(levels, dtype)
     noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
     out = np.full((g.shape[1], levels.shape[2]), np.nan, dtype)
-    analog.linear(levels, analog.pack(g, tile_rows, dtype), noise, names or reads(), out)
+    analog.linear(panels(levels, dtype), analog.pack(g, tile_rows, dtype), noise, names or reads(), out)
     return out
 
 
-def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=None, dtype=np.float64):
-    levels = np.ascontiguousarray(levels, dtype)
+def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=None, dtype=np.float64, sums=np.float64):
     noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
-    out = np.full((g.shape[1], levels.shape[2]), np.nan)
-    packed = analog.pack(g, tile_rows, dtype)
-    clipped = analog.converted(levels, np.asarray(shifts, np.float64), packed, noise, conversion, names or reads(), out)
-    return out, clipped
+    packed, inputs = analog.pack(g, tile_rows, dtype), panels(levels, dtype)
+    codes = np.full((inputs.shape[1], packed.shape[1] * analog.COLUMNS, analog.VECTORS), np.nan, sums)
+    shifts = np.asarray(shifts, np.float64)
+    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes)
+    return analog.Panels(codes, levels.shape[2]).matrix[: g.shape[1]], clipped
+
+
+@pytest.mark.parametrize("vectors", [1, 31, 32, 33, 70])
+def test_panels_hold_vectors_side_by_side_and_zeros_beyond_them(vectors):
+    matrix = np.arange(1.0, 5 * vectors + 1).reshape(5, vectors)
+    values, count = analog.Panels.of(matrix)
+    assert (values.shape, count) == ((-(-vectors // 32), 5, 32), vectors)
+    for k, p in np.ndindex(5, vectors):
+        assert values[p // 32, k, p % 32] == matrix[k, p]
+    assert np.count_nonzero(values) == matrix.size
+    np.testing.assert_array_equal(analog.Panels(values, count).matrix, matrix)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +92,16 @@ def test_tiles_make_no_difference_to_a_linear_product():
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(SHAPES, st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]), st.integers(1, 3))
-def test_converted_equals_the_loops(shape, seed, dtype, planes):
+@given(SHAPES, st.integers(0, 2**31), st.sampled_from(["ff", "fd", "dd"]), st.integers(1, 3))
+def test_converted_equals_the_loops(shape, seed, types, planes):
     """Integer conductances and quarter steps: all sums are exact, so codes must agree without any tolerance."""
     rows, columns, tile_rows, vectors = shape
     rng = np.random.default_rng(seed)
     g, levels = rng.integers(-9, 10, (rows, columns)), rng.integers(-3, 4, (planes, rows, vectors))
     shifts, low, high = rng.integers(-8, 9, planes), int(rng.integers(-40, 1)), int(rng.integers(1, 40))
-    got, clipped = converted(levels, shifts, g, tile_rows, analog.Conversion(0.25, low, high), dtype=dtype)
+    got, clipped = converted(
+        levels, shifts, g, tile_rows, analog.Conversion(0.25, low, high), dtype=types[0], sums=types[1]
+    )
     expected, over = np.zeros((columns, vectors)), 0
     for f in range(planes):
         for start in range(0, rows, tile_rows):
@@ -195,10 +211,27 @@ def test_noise_of_converted_equals_its_twin():
 def test_the_inputs_are_left_as_they_were():
     rng = np.random.default_rng(3)
     g, variance, levels = rng.normal(size=(5, 3)), rng.random((5, 3)), rng.random((2, 5, 4))
-    packed, noise, before = analog.pack(g, 2, np.float64), analog.pack(variance, 2, np.float64), levels.copy()
+    inputs = panels(levels, np.float64)
+    packed, noise, before = analog.pack(g, 2, np.float64), analog.pack(variance, 2, np.float64), inputs.copy()
     copies = packed.copy(), noise.copy()
-    analog.linear(levels, packed, noise, reads(), np.empty((3, 4)))
-    analog.converted(levels, np.ones(2), packed, noise, WIDE, reads(), np.empty((3, 4)))
-    np.testing.assert_array_equal(levels, before)
+    analog.linear(inputs, packed, noise, reads(), np.empty((3, 4)))
+    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)))
+    np.testing.assert_array_equal(inputs, before)
     np.testing.assert_array_equal(packed, copies[0])
     np.testing.assert_array_equal(noise, copies[1])
+
+
+@pytest.mark.parametrize("lanes", [3, 32])
+@pytest.mark.parametrize("removes", [False, True])
+@pytest.mark.parametrize(("codes_type", "dtype"), [(np.float32, np.float32), (np.float64, np.float32), (float, float)])
+def test_combined_equals_its_twin(lanes, removes, codes_type, dtype):
+    rng = np.random.default_rng(4)
+    vectors = 2 * lanes - 1
+    codes = rng.integers(-99, 99, (2, 6, lanes)).astype(codes_type)
+    columns, weights = rng.integers(0, 6, (4, 3)), np.array([1.0, 4.0, -1.0])
+    removed, gain = rng.random(vectors if removes else 0), rng.random(4)
+    out = np.full((4, vectors), np.nan, dtype)
+    analog.combined(codes, columns, weights, removed, gain, out)
+    for o, p in np.ndindex(4, vectors):
+        total = math.fsum(w * codes[p // lanes, c, p % lanes] for w, c in zip(weights, columns[o], strict=True))
+        assert out[o, p] == dtype((total - (removed[p] if removes else 0.0)) * gain[o])

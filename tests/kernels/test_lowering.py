@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels.lowering import im2col, scatter_columns, scatter_rows, scatter_windows, transpose
+from xbarsim.network.lowering import Windows
+from xbarsim_kernels.analog import VECTORS, Panels
+from xbarsim_kernels.lowering import frame_maps, im2col, scatter_columns, scatter_rows, scatter_windows, transpose
+from xbarsim_kernels.simd import LANES
 
 
 def windows(x, geometry, padding):
@@ -22,12 +25,29 @@ def windows(x, geometry, padding):
     return columns
 
 
+def lowered(x, geometry, padding, first, count):
+    """The columns that frame_maps and im2col make, and that no more is written than they say."""
+    where = Windows(x.shape, geometry, 1, 1, ()).frame
+    length = len(x) * int(np.prod(where.shape))
+    frame = np.full(length + LANES, np.nan, x.dtype)
+    frame_maps(x, geometry, x.dtype.type(padding), frame[:length].reshape(len(x), *where.shape))
+    assert not np.isnan(frame[:length]).any()
+    panels = -(-count // VECTORS)
+    room = np.full(panels * len(where.offsets) * VECTORS + LANES + 3, np.nan, x.dtype)
+    im2col(frame, where.offsets, where.grid, first, count, room[:-3])
+    assert np.isnan(room[-3:]).all()
+    values = room[: panels * len(where.offsets) * VECTORS].reshape(panels, len(where.offsets), VECTORS)
+    full = Panels(values, panels * VECTORS).matrix
+    assert not full[:, count:].any()
+    return full[:, :count]
+
+
 axis = st.tuples(
-    st.integers(1, 6),  # size
+    st.integers(1, 6) | st.integers(1, 40),  # size
     st.integers(1, 3),  # kernel
     st.integers(1, 3),  # stride
     st.integers(1, 2),  # dilation
-    st.integers(0, 2),  # padding before
+    st.integers(-1, 3),  # padding before
     st.integers(0, 2),  # padding after
 ).filter(lambda a: a[0] + a[4] + a[5] >= (a[1] - 1) * a[3] + 1)
 
@@ -42,17 +62,13 @@ def test_im2col_writes_every_window_wherever_a_chunk_starts(axes, samples, chann
     expected = windows(x, geometry, -7.0)
     first = data.draw(st.integers(0, expected.shape[1] - 1))
     count = data.draw(st.integers(1, expected.shape[1] - first))
-    columns = np.full((len(expected), count), np.nan, np.float32)
-    im2col(x, geometry, np.float32(-7.0), first, columns)
-    np.testing.assert_array_equal(columns, expected[:, first : first + count])
+    np.testing.assert_array_equal(lowered(x, geometry, -7.0, first, count), expected[:, first : first + count])
 
 
 def test_im2col_keeps_float64():
     x = np.random.default_rng(0).standard_normal((2, 3, 1, 5, 5))
     geometry = np.array([[1, 3, 3], [1, 1, 1], [1, 1, 1], [0, 1, 1], [1, 5, 5]], np.int64)
-    columns = np.empty((27, 50))
-    im2col(x, geometry, 0.0, 0, columns)
-    np.testing.assert_array_equal(columns, windows(x, geometry, 0.0))
+    np.testing.assert_array_equal(lowered(x, geometry, 0.0, 0, 50), windows(x, geometry, 0.0))
 
 
 @pytest.mark.parametrize("first", [0, 3, 17])
@@ -116,9 +132,11 @@ def test_a_window_scattered_by_hand():
 @pytest.mark.parametrize("shape", [(1, 1), (5, 40), (33, 65), (200, 3)])
 def test_transposition_by_squares(shape):
     rows = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
-    columns = np.empty(shape[::-1], np.float32)
-    transpose(rows, columns)
-    np.testing.assert_array_equal(columns, rows.T)
+    panels = np.full((-(-shape[0] // VECTORS), shape[1], VECTORS), np.nan, np.float32)
+    transpose(rows, panels)
+    expected = Panels.of(rows.T)
+    np.testing.assert_array_equal(panels, expected.values)
+    columns = np.ascontiguousarray(expected.matrix)
     bias = np.linspace(0, 1, shape[1], dtype=np.float32)
     out = np.empty(shape, np.float32)
     scatter_rows(columns, bias, out)

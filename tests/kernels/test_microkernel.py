@@ -8,12 +8,17 @@ import pytest
 from numba.core.errors import TypingError
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
+from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 
 
 @kernel
 def run(g, g_start, x, x_start, rows, out):
     multiply_block(g, g_start, x, x_start, rows, out, 0)
+
+
+@kernel
+def convert(sums, per_sum, low, high, shift, codes, start):
+    return convert_block(sums, per_sum, low, high, shift, codes, start)
 
 
 def chain(g, x, start, dtype):
@@ -72,3 +77,27 @@ def test_a_result_has_the_same_bits_in_every_lane():
 def test_arrays_of_two_types_do_not_compile():
     with pytest.raises(TypingError):
         run(np.zeros(COLUMNS), 0, np.zeros(VECTORS, np.float32), 0, 1, np.zeros((COLUMNS, VECTORS)))
+
+
+@pytest.mark.parametrize(("dtype", "sums"), [(np.float32, np.float32), (np.float32, np.float64), (float, float)])
+def test_each_sum_becomes_a_code_that_is_added(dtype, sums):
+    """Edges and both ends of the range among them; what lies beside the block stays as it was."""
+    size, start = COLUMNS * VECTORS, 5
+    values = np.random.default_rng(0).uniform(-9.0, 9.0, size).astype(dtype)
+    values[:8] = [-4.25, -4.0, -3.75, 0.0, 0.25, 2.75, 3.0, 1e9]
+    before = np.arange(size + 9.0).astype(sums)
+    codes = before.copy()
+    clipped = convert(values, 2.0, -8.0, 6.0, -3.0, codes, start)
+    expected, over = before.copy(), 0
+    for i, value in enumerate(values):
+        code = naive.quantised(float(value), 0.5)
+        kept = min(max(code, -8), 6)
+        expected[start + i] -= 3 * kept
+        over += kept != code
+    np.testing.assert_array_equal(codes, expected)
+    assert clipped == over > 0
+
+
+def test_sums_of_codes_are_not_narrower_than_what_is_converted():
+    with pytest.raises(TypingError):
+        convert(np.zeros(COLUMNS * VECTORS), 1.0, 0.0, 1.0, 1.0, np.zeros(COLUMNS * VECTORS, np.float32), 0)

@@ -70,7 +70,7 @@ class _Sample:
                 self.stride += 1
         for group, parts in enumerate(self.parts):
             for first, columns in lowering.chunks(lowering.group(x, group), 0.0):
-                parts.append(columns[:, -(self.seen + first) % self.stride :: self.stride].copy())
+                parts.append(columns.matrix[:, -(self.seen + first) % self.stride :: self.stride].copy())
         self.seen += lowering.positions
         if self.seen // self.stride > 2 * self.limit:
             self._thin(each)

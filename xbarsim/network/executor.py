@@ -18,6 +18,7 @@ from xbarsim.network.control import Body, run_control
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Control, Partition, Segment
 from xbarsim.network.sessions import aligned, aligned_empty
+from xbarsim_kernels.analog import Panels
 
 __all__ = ["Executor", "Multiplier", "Observer"]
 
@@ -40,7 +41,7 @@ class Multiplier(Protocol):
         """Levels of input values."""
 
     def multiply(
-        self, levels: npt.NDArray[Any], first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
+        self, levels: Panels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
     ) -> npt.NDArray[Any]:
         """Products (n_out, vectors) of levels (n_in, vectors)."""
 
@@ -185,7 +186,9 @@ class _Pass:
             y = filled
         if layer.addend is not None:
             shape = layer.addend_shape(y.ndim)
-            scaled = np.asarray(self._value(layer.addend, tensors), y.dtype) * y.dtype.type(layer.beta)
+            scaled = np.asarray(self._value(layer.addend, tensors), y.dtype)
+            if layer.beta != 1.0:
+                scaled = scaled * y.dtype.type(layer.beta)
             y += scaled if shape is None else scaled.reshape(shape)
         return y.astype(layer.dtype, copy=False)
 

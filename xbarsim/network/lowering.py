@@ -5,8 +5,10 @@ Stands between the layers, which know weights and attributes, and the compiled k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,18 +16,34 @@ import numpy.typing as npt
 
 from xbarsim.network.sessions import aligned_empty
 from xbarsim_kernels import lowering as kernels
+from xbarsim_kernels.analog import VECTORS, Panels
+from xbarsim_kernels.memory import kept
+from xbarsim_kernels.simd import LANES
 
 __all__ = ["Lowering", "Overlaps", "Rows", "Windows"]
 
 _CHUNK_BYTES = 1 << 20
 """Size of a chunk of columns together with its results: it must stay in the second-level cache."""
 
-_CHUNK_STEP = 128
+_CHUNK_STEP = 4 * VECTORS
 """Vectors of a chunk are a multiple of this, which suits the compiled products."""
+
+_FRAME_BYTES = 1 << 21
+"""Size of the maps, with what surrounds them, of the samples that are lowered together."""
 
 
 def _chunk(n_in: int, n_out: int, itemsize: int) -> int:
     return max(_CHUNK_STEP, _CHUNK_BYTES // (itemsize * (n_in + n_out)) // _CHUNK_STEP * _CHUNK_STEP)
+
+
+def _room(n_in: int, vectors: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Space for the panels of so many vectors, and for what is written beyond them in vain."""
+    return kept("panels", -(-vectors // VECTORS) * VECTORS * n_in + LANES, dtype)
+
+
+def _panels(room: npt.NDArray[Any], n_in: int, vectors: int) -> Panels:
+    """The panels of so many vectors in that space."""
+    return Panels(room[: -(-vectors // VECTORS) * VECTORS * n_in].reshape(-1, n_in, VECTORS), vectors)
 
 
 def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -59,16 +77,16 @@ class Rows:
         """What the matrix ``group`` sees of the activation: (positions, n_in)."""
         return _plain(x.T if self.transposed else x.reshape(self.positions, self.n_in))
 
-    def chunks(self, values: npt.NDArray[Any], padding: float) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Columns (n_in, vectors), with the number of the first; each chunk is overwritten by the next."""
+    def chunks(self, values: npt.NDArray[Any], padding: float) -> Iterator[tuple[int, Panels]]:
+        """Columns (n_in, vectors), with the number of the first; each chunk overwrites the last one of this thread."""
         values = _plain(values)
-        size = max(1, min(_chunk(self.n_in, self.n_out, values.itemsize), self.positions))
-        buffer = np.empty(self.n_in * size, values.dtype)
+        size = min(_chunk(self.n_in, self.n_out, values.itemsize), self.positions)
+        buffer = _room(self.n_in, size, values.dtype)
         for first in range(0, self.positions, size):
             rows = values[first : first + size]
-            columns = buffer[: rows.size].reshape(self.n_in, len(rows))
-            kernels.transpose(rows, columns)
-            yield first, columns
+            panels = _panels(buffer, self.n_in, len(rows))
+            kernels.transpose(rows, panels.values)
+            yield first, panels
 
     def empty(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Space for the results of all matrices."""
@@ -79,6 +97,41 @@ class Rows:
     ) -> None:
         """Put result columns of the matrix ``group`` and the bias where they belong."""
         kernels.scatter_rows(columns, bias, out[first : first + columns.shape[1]])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Maps of one sample with all that windows see around them, in which each window is a fixed pattern of places.
+
+    Parameters
+    ----------
+    shape
+        Channels, depth, height, stride of the width, columns: place w of a line is ``w % stride, w // stride``.
+    offsets
+        (rows of a column,) int64: how far each lies behind its window's first place.
+    grid
+        (2, 3) int64: output size of the three axes; distance of windows along the first two, and that of samples.
+    """
+
+    shape: tuple[int, int, int, int, int]
+    offsets: npt.NDArray[np.int64]
+    grid: npt.NDArray[np.int64]
+
+
+@lru_cache(1024)
+def _frame(channels: int, geometry: tuple[tuple[int, ...], ...]) -> Frame:
+    kernel, stride, dilation, _, out = np.array(geometry, np.int64)
+    depth, height, width = ((out - 1) * stride + (kernel - 1) * dilation + 1).tolist()
+    step = int(stride[2])
+    columns = -(-width // step)
+    line, plane = step * columns, height * step * columns
+    c, d, h, w = np.ogrid[:channels, : kernel[0], : kernel[1], : kernel[2]]
+    w = w * dilation[2]
+    offsets = (
+        c * (depth * plane) + d * (dilation[0] * plane) + h * (dilation[1] * line) + w % step * columns + w // step
+    )
+    grid = np.array([out, [stride[0] * plane, stride[1] * line, channels * depth * plane]])
+    return Frame((channels, depth, height, step, columns), offsets.reshape(-1), grid)
 
 
 @dataclass(frozen=True)
@@ -138,28 +191,36 @@ class Windows:
         """Positions of all samples."""
         return self.source[0] * self.places
 
+    @cached_property
+    def frame(self) -> Frame:
+        """Where windows find one sample of a group's channels."""
+        return _frame(self.source[1] // self.groups, tuple(map(tuple, self.geometry.tolist())))
+
     def group(self, x: npt.NDArray[Any], group: int) -> npt.NDArray[Any]:
         """What the matrix ``group`` sees of the activation: its channels."""
         channels = self.source[1] // self.groups
         part = x.reshape(self.source)[:, group * channels : (group + 1) * channels]
         return _plain(part)
 
-    def chunks(self, values: npt.NDArray[Any], padding: float) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-        """Columns (n_in, vectors), with the number of the first; each chunk is overwritten by the next."""
+    def chunks(self, values: npt.NDArray[Any], padding: float) -> Iterator[tuple[int, Panels]]:
+        """Columns (n_in, vectors), with the number of the first; each chunk overwrites the last one of this thread."""
         values = _plain(values)
-        size = _chunk(self.n_in, self.n_out, values.itemsize)
-        line = (self.geometry[:2] == 1).all() and not self.geometry[3].any() and self.places == values.shape[4]
-        if line and _CHUNK_STEP <= self.places <= 2 * size:  # a sample is a matrix of columns as it is
-            for index, sample in enumerate(values):
-                yield index * self.places, sample.reshape(self.n_in, self.places)
-            return
-        size = max(1, min(size, self.positions))
-        buffer = np.empty(self.n_in * size, values.dtype)
-        for first in range(0, self.positions, size):
-            count = min(size, self.positions - first)
-            columns = buffer[: self.n_in * count].reshape(self.n_in, count)
-            kernels.im2col(values, self.geometry, values.dtype.type(padding), first, columns)
-            yield first, columns
+        frame = self.frame
+        length = math.prod(frame.shape)
+        step = max(1, _FRAME_BYTES // (length * values.itemsize), -(-_CHUNK_STEP // max(1, self.places)))
+        step = min(step, len(values))
+        size = min(_chunk(self.n_in, self.n_out, values.itemsize), step * self.places)
+        buffer = _room(self.n_in, size, values.dtype)
+        maps = kept("frame", step * length + LANES, values.dtype)
+        padding = values.dtype.type(padding)
+        for sample in range(0, len(values), step):
+            part = values[sample : sample + step]
+            kernels.frame_maps(part, self.geometry, padding, maps[: len(part) * length].reshape(-1, *frame.shape))
+            total = len(part) * self.places
+            for first in range(0, total, size):
+                vectors = min(size, total - first)
+                kernels.im2col(maps, frame.offsets, frame.grid, first, vectors, buffer)
+                yield sample * self.places + first, _panels(buffer, self.n_in, vectors)
 
     def empty(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Space for the results of all matrices."""

@@ -175,6 +175,10 @@ class Network:
                 raise DataError(f"the model has no output {name!r}; its outputs: {', '.join(self.graph.outputs)}")
         return tuple(outputs)
 
+    def tensor_of(self, name: str) -> str:
+        """The tensor that a layer computes; any other name stands for itself."""
+        return next((layer.output for layer in self.layers if layer.name == name), name)
+
     def calibrate(
         self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
     ) -> Calibration:
