@@ -579,6 +579,105 @@ def noise_covariance(weights, macro, x):
     return result
 
 
+# -- recurrent operators -----------------------------------------------------------------------------------------------
+
+ACTIVATIONS = {  # of ONNX's LSTM, GRU and RNN: function, default alpha and beta where it has them
+    "affine": (lambda x, a, b: a * x + b, 1.0, 0.0),
+    "elu": (lambda x, a, b: x if x >= 0 else a * (math.exp(x) - 1), 1.0, None),
+    "hardsigmoid": (lambda x, a, b: min(max(a * x + b, 0.0), 1.0), 0.2, 0.5),
+    "leakyrelu": (lambda x, a, b: x if x >= 0 else a * x, 0.01, None),
+    "relu": (lambda x, a, b: max(0.0, x), None, None),
+    "scaledtanh": (lambda x, a, b: a * math.tanh(b * x), 1.0, 1.0),
+    "sigmoid": (lambda x, a, b: 1 / (1 + math.exp(-x)), None, None),
+    "softplus": (lambda x, a, b: math.log1p(math.exp(x)), None, None),
+    "softsign": (lambda x, a, b: x / (1 + abs(x)), None, None),
+    "tanh": (lambda x, a, b: math.tanh(x), None, None),
+    "thresholdedrelu": (lambda x, a, b: x if x >= a else 0.0, 1.0, None),
+}
+
+
+def recurrent_functions(names, alphas, betas):
+    """Functions of one number; each takes from alphas and betas what it needs, in order."""
+    alphas, betas, found = list(alphas), list(betas), []
+    for name in names:
+        function, alpha, beta = ACTIVATIONS[name.lower()]
+        if alpha is not None and alphas:
+            alpha = alphas.pop(0)
+        if beta is not None and betas:
+            beta = betas.pop(0)
+        found.append(lambda x, f=function, a=alpha, b=beta: f(x, a, b))
+    return found
+
+
+def recurrent(op, x, w, r, b, lengths, h0, c0, p, functions, clip, input_forget, linear_before_reset):
+    """One direction of LSTM, GRU or RNN, forwards, for one sample: outputs of all steps and the last h and c.
+
+    ``x`` is (steps, inputs); ``h0`` and ``c0`` are (hidden,), ``b`` (2 * gates * hidden,), ``p`` (3 * hidden,).
+    """
+    hidden = r.shape[1]
+    rows = len(r)
+    y, h, c = np.zeros((len(x), hidden)), list(h0), list(c0)
+
+    def limited(value):
+        return max(-clip, min(clip, value)) if clip is not None else value
+
+    def product(matrix, row, vector):
+        return math.fsum(float(a) * float(v) for a, v in zip(matrix[row], vector, strict=True))
+
+    for t in range(lengths):
+        before, memory = list(h), list(c)
+        fed = [product(w, row, x[t]) + b[row] for row in range(rows)]
+        back = [product(r, row, before) + b[rows + row] for row in range(rows)]
+        if op == "GRU":
+            z, reset = (
+                [functions[0](limited(fed[gate * hidden + k] + back[gate * hidden + k])) for k in range(hidden)]
+                for gate in (0, 1)
+            )
+            resetted = [reset[k] * before[k] for k in range(hidden)]
+        for k in range(hidden):
+            if op == "RNN":
+                h[k] = functions[0](limited(fed[k] + back[k]))
+            elif op == "LSTM":
+                i, o, f, g = (fed[gate * hidden + k] + back[gate * hidden + k] for gate in range(4))
+                i = functions[0](limited(i + p[k] * memory[k]))
+                f = 1 - i if input_forget else functions[0](limited(f + p[2 * hidden + k] * memory[k]))
+                c[k] = f * memory[k] + i * functions[1](limited(g))
+                h[k] = functions[0](limited(o + p[hidden + k] * c[k])) * functions[2](c[k])
+            else:
+                row = 2 * hidden + k
+                again = reset[k] * back[row] if linear_before_reset else product(r, row, resetted) + b[rows + row]
+                h[k] = (1 - z[k]) * functions[1](limited(fed[row] + again)) + z[k] * before[k]
+        y[t] = h
+    return (y, h, c) if lengths else (y, [0.0] * hidden, [0.0] * hidden)
+
+
+def recurrent_node(op, x, w, r, b, lengths, h0, c0, p, *, direction, functions, layout, **options):
+    """Outputs Y, Y_h, Y_c of LSTM, GRU or RNN; inputs as in ONNX, None where absent, ``functions`` of all directions.
+
+    A sequence without steps ends with zeros, as in onnxruntime.
+    """
+    if layout:
+        x, h0, c0 = (value if value is None else np.swapaxes(value, 0, 1) for value in (x, h0, c0))
+    (steps, samples, _), (count, _, hidden) = x.shape, r.shape
+    each = len(functions) // count
+    y, y_h, y_c = np.zeros((steps, count, samples, hidden)), *np.zeros((2, count, samples, hidden))
+    for d in range(count):
+        for n in range(samples):
+            length = steps if lengths is None else int(lengths[n])
+            order = list(range(length))
+            if direction == "reverse" or d == 1:
+                order.reverse()
+            outputs, y_h[d, n], y_c[d, n] = recurrent(
+                op, x[order, n], w[d], r[d], np.zeros(2 * len(r[d])) if b is None else b[d], length,
+                np.zeros(hidden) if h0 is None else h0[d, n], np.zeros(hidden) if c0 is None else c0[d, n],
+                np.zeros(3 * hidden) if p is None else p[d], functions[each * d : each * (d + 1)], **options,
+            )  # fmt: skip
+            y[order, d, n] = outputs
+    if layout:
+        return y.transpose(2, 0, 1, 3), y_h.swapaxes(0, 1), y_c.swapaxes(0, 1)
+    return y, y_h, y_c
+
+
 # -- closed forms ------------------------------------------------------------------------------------------------------
 
 

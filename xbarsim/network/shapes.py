@@ -69,11 +69,21 @@ def infer_types(graph: Graph, inputs: Mapping[str, onnx.TypeProto]) -> dict[str,
         # onnx follows computed shapes through recent operators only; its converter does not know all old ones
         with suppress(RuntimeError, ValueError, onnx.checker.ValidationError):
             model = onnx.version_converter.convert_version(model, _INFERENCE_OPSET)
+    _show_constants(model.graph, {item.name: item for item in model.graph.initializer})
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except onnx.shape_inference.InferenceError:  # onnxruntime may know better; nothing is known here
         return {}
     return dict(_declared(model.graph))
+
+
+def _show_constants(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> None:
+    """Give bodies copies of the constants that they read: onnx takes shapes from those of the same graph alone."""
+    for node in graph.node:
+        for body in subgraphs(node):
+            read = {name for inner in body.node for name in inner.input}
+            body.initializer.extend(constants[name] for name in sorted(read & set(constants)))
+            _show_constants(body, constants)
 
 
 def _declared(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TypeProto]]:
