@@ -76,7 +76,7 @@ def digital(nodes, constants, feeds, outputs, *, opset=17, reference=False):
     return session.run(list(outputs), feeds)
 
 
-def _in_single(nodes, constants):
+def in_single(nodes, constants):
     """onnxruntime has no convolution in float64; sums of few small integers are exact in float32 as well."""
     found, values = [], dict(constants)
     for item in nodes:
@@ -137,7 +137,7 @@ def compare(
     outputs = [name for name in original.output if name]
     if expected is None:
         expected = digital([original], constants, feeds, outputs, opset=opset, reference=reference)
-    nodes, values = _in_single(draft.nodes, constants | draft.constants)
+    nodes, values = in_single(draft.nodes, constants | draft.constants)
     read = {name for item in nodes for name in item.input}
     values = {name: value for name, value in values.items() if name in read}
     for version in (13, 26):

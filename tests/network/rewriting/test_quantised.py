@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from drafts import compare, conformance, digital, node, refused, scope
+from drafts import compare, conformance, crossbars, digital, in_single, node, refused, scope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -200,6 +200,25 @@ def test_sums_wrap_around_as_int32_does():
     feeds = {"a": np.full((1, n_in), 255, np.uint8)}
     original = node("MatMulInteger", ["a", "b"])
     compare(rewrite_matmulinteger, original, {"b": np.full((n_in, 1), 255, np.uint8)}, feeds)
+
+
+@pytest.mark.parametrize("error", [-1e-6, 1e-6])
+def test_sums_are_whole_numbers_however_the_product_is_formed(error):
+    """Crossbars only come close to them."""
+    rng = np.random.default_rng(0)
+    for rewrite, op, x, w in (
+        (rewrite_convinteger, "ConvInteger", (2, 3, 5), (4, 3, 2)),
+        (rewrite_matmulinteger, "MatMulInteger", (3, 6), (6, 4)),
+    ):
+        constants, feeds = {"w": weights(rng, np.int8, *w)}, {"x": integers(rng, np.int8, *x)}
+        original = node(op, ["x", "w"])
+        draft = rewrite(original, scope(constants, feeds))
+        (layer,) = crossbars(draft)
+        draft.constants[layer.input[1]] *= 1 + error
+        (expected,) = digital([original], constants, feeds, ["y"])
+        nodes, values = in_single(draft.nodes, draft.constants)
+        (found,) = digital(nodes, values, feeds, ["y"])
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_halves_go_to_the_even_number():
