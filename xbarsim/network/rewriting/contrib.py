@@ -30,7 +30,7 @@ from xbarsim.network.rewriting.integers import (
     result_type,
     saturated,
 )
-from xbarsim.network.rewriting.quantised import integer_product, rewrite_qlinearconv
+from xbarsim.network.rewriting.quantised import integer_product, rewrite_matmulinteger, rewrite_qlinearconv
 from xbarsim.network.rewriting.stacked import obstacle, product
 
 __all__ = [
@@ -130,17 +130,9 @@ def rewrite_matmulintegertofloat(node: onnx.NodeProto, scope: Scope) -> Draft | 
 
 def rewrite_matmulinteger16(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
     """MatMulInteger16: a product of 16-bit integers."""
-    if malformed(node, 0, 1):
-        return malformed(node, 0, 1)
-    found = integer_product(node, scope, (0, 2, 1, 3))
-    if isinstance(found, str):
-        return found
-    value = scope.constants[next(name for name in node.input if name in scope.constants)]
-    unsigned = isinstance(value, np.ndarray) and value.dtype.kind == "u"
-    wide = found.draft.add("Cast", [found.sums], to=TensorProto.INT64)
-    kind = TensorProto.UINT32 if unsigned else TensorProto.INT32
-    found.draft.add("Cast", [wide], outputs=node.output, to=kind)
-    return found.draft
+    if any(value is not None and value.dtype == np.uint16 for value in map(scope.array, node.input)):
+        return "weights of type uint16 are not mapped"
+    return rewrite_matmulinteger(node, scope)
 
 
 def rewrite_dynamicquantizematmul(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:

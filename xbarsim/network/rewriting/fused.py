@@ -81,7 +81,7 @@ def rewrite_fusedgemm(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
     if node.input[0] in scope.constants:
         return "depends on constants alone"
     activation = attribute(node, "activation", "", scope.where)
-    if activation and activation not in _ACTIVATIONS:
+    if activation not in _ACTIVATIONS:
         return f"activation {activation!r} is not mapped"
     parameters = {
         key: attribute(node, f"activation_{key}", 0.0, scope.where)
@@ -95,9 +95,8 @@ def rewrite_fusedgemm(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
         if item.name in ("alpha", "beta", "transA", "transB")
     }
     inputs = [node.input[0], draft.constant(constant, "weights"), *node.input[2:3]]
-    value = draft.add("Gemm", inputs, outputs=() if activation else node.output, name=draft.name, **plain)
-    if activation:
-        _activated(draft, value, activation, parameters, constant.dtype)
+    value = draft.add("Gemm", inputs, name=draft.name, **plain)
+    _activated(draft, value, activation, parameters, constant.dtype)
     return draft
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "given",
     "malformed",
     "multiplied",
+    "reach",
     "result_type",
     "saturated",
     "wrapped",
@@ -46,6 +47,12 @@ _RANGES: dict[int, tuple[int, int]] = {
 def given(node: onnx.NodeProto, at: int) -> str:
     """Name of an input; empty if it is left out."""
     return str(node.input[at]) if at < len(node.input) else ""
+
+
+def reach(weights: npt.NDArray[np.float64], terms: int, kind: int) -> float:
+    """What the magnitude of a sum of that many products with 8- or 16-bit integers cannot exceed."""
+    bits = 16 if kind in (TensorProto.INT16, TensorProto.UINT16) else 8
+    return float(np.abs(weights).max()) * terms * (1 << bits)
 
 
 def malformed(node: onnx.NodeProto, *required: int) -> str:
@@ -194,6 +201,10 @@ def saturated(draft: Draft, value: str, zero: str, kind: int, outputs: Iterable[
     return draft.add("Cast", [draft.add("Clip", [moved, *ends])], outputs=outputs, to=kind)
 
 
-def wrapped(draft: Draft, sums: str, outputs: Iterable[str]) -> str:
-    """Draft whole numbers of float64 as int32, which wraps around where it ends, like the sums of onnxruntime."""
-    return draft.add("Cast", [draft.add("Cast", [sums], to=TensorProto.INT64)], outputs=outputs, to=TensorProto.INT32)
+def wrapped(draft: Draft, sums: str, largest: float, outputs: Iterable[str]) -> str:
+    """Draft whole numbers of float64, of magnitudes up to the largest, as int32, in which onnxruntime wraps around."""
+    if largest >= 1 << 31:
+        half, whole, share = (draft.constant(np.float64(value), "range") for value in (2.0**31, 2.0**32, 2.0**-32))
+        turns = draft.add("Floor", [draft.add("Mul", [draft.add("Add", [sums, half]), share])])
+        sums = draft.add("Sub", [sums, draft.add("Mul", [turns, whole])])
+    return draft.add("Cast", [sums], outputs=outputs, to=TensorProto.INT32)

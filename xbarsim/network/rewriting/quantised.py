@@ -17,6 +17,7 @@ from xbarsim.network.rewriting.integers import (
     given,
     malformed,
     multiplied,
+    reach,
     result_type,
     saturated,
     wrapped,
@@ -47,12 +48,15 @@ class IntegerProduct:
         Name of the sums, whole numbers of float64.
     columns, rows
         Sizes of the last axis of the sums and of the one before, where the weights tell.
+    largest
+        What the magnitude of a sum cannot exceed.
     """
 
     draft: Draft
     sums: str
     columns: int | None
     rows: int | None
+    largest: float
 
 
 def _not_integers(scope: Scope, name: str) -> str:
@@ -82,7 +86,8 @@ def _convolved(node: onnx.NodeProto, scope: Scope, at: tuple[int, int, int, int]
         inputs.append(exact(draft, scope, bias))
     window = {item.name: helper.get_attribute_value(item) for item in node.attribute if item.name in _WINDOW}
     sums = draft.add("Conv", inputs, name=draft.name, **{key: value for key, value in window.items() if value != []})
-    return IntegerProduct(draft, draft.add("Round", [sums]), None, len(weights))
+    largest = reach(weights, weights[0].size, scope.type_of(x))
+    return IntegerProduct(draft, draft.add("Round", [sums]), None, len(weights), largest)
 
 
 def integer_product(
@@ -135,7 +140,9 @@ def integer_product(
     offset = fitted(draft, scope, zero, rank=2, axis=-1 if left else -2, kind=TensorProto.DOUBLE) if zero else None
     sums = product(draft, scope, centred(draft, source, offset), shape, weights, left=left)
     size = weights.shape[-2 if left else -1] if weights.ndim > 1 else None
-    return IntegerProduct(draft, draft.add("Round", [sums]), None if left else size, size if left else None)
+    terms = weights.shape[-1 if left or weights.ndim == 1 else -2]
+    largest = reach(weights, terms, scope.type_of(source))
+    return IntegerProduct(draft, draft.add("Round", [sums]), None if left else size, size if left else None, largest)
 
 
 def rewrite_qlinearconv(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
@@ -165,7 +172,7 @@ def rewrite_convinteger(node: onnx.NodeProto, scope: Scope) -> Draft | str | Non
     found = _convolved(node, scope, (0, 2, 1, 3), "")
     if isinstance(found, str):
         return found
-    wrapped(found.draft, found.sums, node.output)
+    wrapped(found.draft, found.sums, found.largest, node.output)
     return found.draft
 
 
@@ -196,5 +203,5 @@ def rewrite_matmulinteger(node: onnx.NodeProto, scope: Scope) -> Draft | str | N
     found = integer_product(node, scope, (0, 2, 1, 3))
     if isinstance(found, str):
         return found
-    wrapped(found.draft, found.sums, node.output)
+    wrapped(found.draft, found.sums, found.largest, node.output)
     return found.draft
