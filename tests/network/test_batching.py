@@ -88,10 +88,11 @@ def test_digital_products_do_not_depend_on_cuts(tmp_path):
         {"y": None},
         {"w": normal(1, 1000, 19)},
     )
-    assert network.layers == ()
+    digital = IDEAL.replace({"placement": [{"op": "MatMul"}]})
+    assert network.partition_for(digital).layers == ()
     x = normal(33, 1, 1000, seed=1)
-    whole, _ = run_in_pieces(network, x, [])
-    cut, _ = run_in_pieces(network, x, [1, 2, 5])
+    whole, _ = run_in_pieces(network, x, [], digital)
+    cut, _ = run_in_pieces(network, x, [1, 2, 5], digital)
     np.testing.assert_array_equal(cut["y"], whole["y"])
 
 
@@ -275,6 +276,23 @@ def test_recurrence_along_the_first_axis_is_not_cut(tmp_path):
     )
     assert "rnn (RNN) mixes samples" in network.batching.reason
     assert_matches_onnxruntime(network, {"x": normal(50, 1, 3)})
+
+
+@pytest.mark.parametrize(
+    ("item", "kinds"),
+    [
+        (node("DynamicQuantizeLinear", ["x"], ["y", "scale", "zero"], name="n"), {"y": 2, "scale": 1, "zero": 2}),
+        (node("MaxPool", ["x"], ["y", "places"], name="n", kernel_shape=[2, 2]), {"y": 1, "places": 7}),
+    ],
+)
+def test_results_that_belong_to_the_whole_batch_are_not_cut(tmp_path, item, kinds):
+    outputs = {name: (kind, None) for name, kind in kinds.items()}
+    network = saved(tmp_path, [item], {"x": ["N", 2, 4, 4]}, outputs)
+    assert network.batching.reason == f"each feed is one block: n ({item.op_type}) mixes samples"
+    x = normal(40, 2, 4, 4)
+    expected = network.run_digital(x)
+    for name, value in network.program(IDEAL).run({"x": x}).items():
+        np.testing.assert_array_equal(value, expected[name])
 
 
 def test_inputs_without_samples_go_into_each_block_whole(tmp_path):

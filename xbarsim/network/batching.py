@@ -23,6 +23,7 @@ from xbarsim.network.feeds import tensor_info
 from xbarsim.network.graph import Graph, attribute, label, reads
 from xbarsim.network.layers import Layer, LeftProduct
 from xbarsim.network.partition import Control, Partition
+from xbarsim.network.rewriting.draft import Origin, origin
 from xbarsim.network.sessions import aligned
 from xbarsim.network.shapes import Shapes, dimensions, infer_shapes
 
@@ -250,7 +251,9 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
             continue
         shape = shapes[carrying[0]]
         results = [name for name in node.output if name]
-        lost = all(name in shapes and None not in shapes[name] and not counts(name) for name in results)
+        # DynamicQuantizeLinear's scale is one that all samples share
+        lost = any(name in shapes and None not in shapes[name] and not counts(name) for name in results)
+        numbered = node.op_type == "MaxPool" and len(results) > 1  # places are counted through the whole batch
         along = recurrent = False
         if node.op_type in _ALONG_AXIS and carrying[0] == node.input[0]:
             axis = attribute(node, "axis", 0 if node.op_type in ("Gather", "Split") else -1, graph.name)
@@ -259,8 +262,9 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
             recurrent = attribute(node, "layout", 0, graph.name) == 0 and shape[0] == _PROBE
         if node.op_type in ("If", "Loop", "Scan"):
             recurrent = _hides(node, graph, shapes)
-        if lost or along or recurrent:
-            return f"{label(node)} ({node.op_type}) mixes samples"
+        if lost or along or recurrent or numbered:
+            source = origin(node) or Origin(label(node), node.op_type)
+            return f"{source.name} ({source.op}) mixes samples"
     return ""
 
 

@@ -70,7 +70,7 @@ def _heads(draft: Draft, projected: str, sizes: Sequence[int], bias: str, mask: 
         inputs += [draft.add("Gather", [past, number], axis=0) for number in numbers]
     while not inputs[-1]:
         inputs.pop()
-    both = [f"{draft.name}/present_key", f"{draft.name}/present_value"] if present else []
+    both = [f"{draft.prefix}/present_key", f"{draft.name}/present_value"] if present else []
     kept = {item.name: helper.get_attribute_value(item) for item in node.attribute if item.name in _KEPT}
     draft.add("MultiHeadAttention", inputs, outputs=[node.output[0], *both], domain=_CONTRIB, **kept)
     if present:

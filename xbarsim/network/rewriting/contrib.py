@@ -152,7 +152,7 @@ def rewrite_dynamicquantizematmul(node: onnx.NodeProto, scope: Scope) -> Draft |
     scale = scope.array(node.input[2])
     if scale is None:
         return "the scale of the weights is not constant"
-    names = [f"{draft.name}/quantised", f"{draft.name}/scale", f"{draft.name}/zero"]
+    names = [f"{draft.prefix}/quantised", f"{draft.prefix}/scale", f"{draft.prefix}/zero"]
     draft.add("DynamicQuantizeLinear", [node.input[0]], outputs=names)
     offset = draft.add("Cast", [names[2]], to=TensorProto.DOUBLE)
     sums = draft.add("Round", [product(draft, scope, centred(draft, names[0], offset), shape, matrix, left=False)])

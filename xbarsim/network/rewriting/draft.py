@@ -68,7 +68,7 @@ class Scope:
 
 @dataclass(eq=False)
 class Draft:
-    """Nodes in place of ``node``, in running order; new tensors are called after it.
+    """Nodes in place of ``node``, in running order; new tensors are called after its first result.
 
     Attributes
     ----------
@@ -85,9 +85,14 @@ class Draft:
         """Name of the node that is replaced."""
         return label(self.node)
 
+    @property
+    def prefix(self) -> str:
+        """What new tensors are called after: nodes may share a name, tensors do not."""
+        return next((output for output in self.node.output if output), self.name)
+
     def constant(self, value: npt.ArrayLike, hint: str = "constant") -> str:
         """A new constant; returns its name."""
-        name = f"{self.name}/{hint}:{len(self.constants)}"
+        name = f"{self.prefix}/{hint}:{len(self.constants)}"
         self.constants[name] = np.asarray(value)
         return name
 
@@ -112,7 +117,7 @@ class Draft:
         name
             Name of the node: that of the crossbar layer which it becomes.
         """
-        names = list(outputs) or [f"{self.name}/{op}:{len(self.nodes)}"]
+        names = list(outputs) or [f"{self.prefix}/{op}:{len(self.nodes)}"]
         node = helper.make_node(op, list(inputs), names, name=name or names[0], domain=domain, **attributes)
         self.sign(node)
         self.nodes.append(node)

@@ -9,7 +9,17 @@ import onnx
 
 from xbarsim.network.bodies import changed_bodies
 from xbarsim.network.graph import Constant, Graph, label, subgraphs
+from xbarsim.network.rewriting import contrib
 from xbarsim.network.rewriting.draft import Draft, Rewriter, Scope, origin
+from xbarsim.network.rewriting.einsum import rewrite_einsum
+from xbarsim.network.rewriting.quantised import (
+    rewrite_convinteger,
+    rewrite_matmulinteger,
+    rewrite_qlinearconv,
+    rewrite_qlinearmatmul,
+)
+from xbarsim.network.rewriting.recurrent import rewrite_recurrent
+from xbarsim.network.rewriting.stacked import rewrite_matmul
 from xbarsim.network.shapes import dimensions, infer_types
 
 __all__ = ["OPSET", "REWRITERS", "expand"]
@@ -17,7 +27,18 @@ __all__ = ["OPSET", "REWRITERS", "expand"]
 OPSET = 13
 """Drafts are written in this version of the default operator set or a later one."""
 
-REWRITERS: Mapping[tuple[str, str], Rewriter] = {}
+REWRITERS: Mapping[tuple[str, str], Rewriter] = {
+    ("", "ConvInteger"): rewrite_convinteger,
+    ("", "Einsum"): rewrite_einsum,
+    ("", "GRU"): rewrite_recurrent,
+    ("", "LSTM"): rewrite_recurrent,
+    ("", "MatMul"): rewrite_matmul,
+    ("", "MatMulInteger"): rewrite_matmulinteger,
+    ("", "QLinearConv"): rewrite_qlinearconv,
+    ("", "QLinearMatMul"): rewrite_qlinearmatmul,
+    ("", "RNN"): rewrite_recurrent,
+    **{("com.microsoft", op): rewriter for op, rewriter in contrib.REWRITERS.items()},
+}
 """Rewriters by domain and operator."""
 
 _PASSES = 8

@@ -117,8 +117,8 @@ class _Rewriting:
             scanned.append(self._mask())
             input_directions.append(0)
             graph.input.append(helper.make_tensor_value_info(mask, TensorProto.BOOL, None))
-        finals = [f"{draft.name}/{state}{item.suffix}/last" for item in directions for state in states]
-        outputs = [f"{draft.name}/Y{item.suffix}" for item in directions] if of.y else []
+        finals = [f"{draft.prefix}/{state}{item.suffix}/last" for item in directions for state in states]
+        outputs = [f"{draft.prefix}/Y{item.suffix}" for item in directions] if of.y else []
         draft.add(
             "Scan",
             [*initial, *scanned],

@@ -21,7 +21,7 @@ __all__ = ["Direction", "Step", "split"]
 
 def split(draft: Draft, x: str, sizes: Sequence[int]) -> list[str]:
     """Parts of a tensor along its last axis, in the form that Split has in all operator sets from 13 on."""
-    names = [f"{draft.name}/Split:{len(draft.nodes)}:{index}" for index in range(len(sizes))]
+    names = [f"{draft.prefix}/Split:{len(draft.nodes)}:{index}" for index in range(len(sizes))]
     draft.add("Split", [x, draft.constant(np.array(sizes, np.int64))], outputs=names, axis=-1)
     return names
 
@@ -72,7 +72,7 @@ class Step:
 
     def __init__(self, around: Draft, recurrence: Recurrence) -> None:
         self._around, self._of = around, recurrence
-        node = onnx.NodeProto(name=f"{around.name}/step", op_type=recurrence.op)
+        node = onnx.NodeProto(name=f"{around.prefix}/step", op_type=recurrence.op)
         node.metadata_props.extend(around.node.metadata_props)
         around.sign(node)
         self.draft = Draft(node)
