@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -374,6 +375,16 @@ def test_recurrent_layers_of_keras(tmp_path, op, returns, wrapped):
 
 def test_every_operator_has_its_nodes():
     assert set(OPERATORS) == {*_ADDERS, *_UNARY, "add", "concat"}
+
+
+def test_the_reference_lists_every_operator_and_field():
+    page = Path(__file__).parent.parent.parent / "docs" / "reference" / "model-files.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    for op, fields in OPERATORS.items():
+        row = next((row for row in rows if f"`{op}`" in row.split("|")[1]), "")
+        above = "`name`, `stride`, `pad`, `dilation`, `groups`" if "the same" in row else ""
+        assert row, op
+        assert all(f"`{name}`" in row + above for name in fields), op
 
 
 def test_float64_stays_float64_where_onnxruntime_has_all_operators(tmp_path):

@@ -286,6 +286,30 @@ def test_manifest_files_that_are_refused(tmp_path, name, content, message):
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (np.array([1]), "__xbarsim__ is int64 of shape .1., not one JSON text"),
+        (np.array(["{}", "{}"]), "not one JSON text"),
+        (np.array(b"\xff{}"), "__xbarsim__ is not valid text"),
+        (np.frombuffer(b"\xff\xff\xff\xff", "<U1").reshape(()), "__xbarsim__ is not valid text"),
+        (np.array("[" * 990 + "]" * 990), "is not a JSON object|is not valid JSON"),
+        (np.array(json.dumps({"format": 1, "a" * 5000: 2})), "unknown field 'aaa.*aaa[.]{3}; fields: format"),
+    ],
+)
+def test_texts_that_are_no_manifest(tmp_path, text, message):
+    with pytest.raises(xs.ModelError, match=message) as failure:
+        xs.load(saved(tmp_path, __xbarsim__=text, **cnn_arrays()))
+    assert len(str(failure.value)) < 300
+
+
+@pytest.mark.parametrize("kind", ["S", ">U"])
+def test_texts_of_every_kind_are_manifests(tmp_path, kind):
+    text = np.array(json.dumps(CNN))
+    network = xs.load(saved(tmp_path, __xbarsim__=text.astype(f"{kind}{text.dtype.itemsize // 4}"), **cnn_arrays()))
+    assert len(network.layers) == 3
+
+
 def test_manifests_that_cannot_be_given(tmp_path):
     file = saved(tmp_path, CNN, **cnn_arrays())
     with pytest.raises(xs.ModelError, match="holds a manifest, __xbarsim__; another one cannot be given"):
