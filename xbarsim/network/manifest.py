@@ -96,7 +96,7 @@ class Manifest:
         fields = ("format", "input", "layers", "outputs")
         for name in data:
             if name not in fields:
-                raise ModelError(f"{origin}: unknown field {name!r}; fields: {', '.join(fields)}")
+                raise ModelError(f"{origin}: unknown field {_shown(name)}; fields: {', '.join(fields)}")
         if not is_count(data.get("format"), 1) or data["format"] != 1:
             raise ModelError(f"{origin}: format is {_shown(data.get('format'))}; this version reads 1")
         shape = data.get("input")
@@ -115,14 +115,18 @@ class Manifest:
             if "output" in item:
                 name = item["output"]
                 if not is_name(name) or not name or name in tensors:
-                    taken = ", ".join(tensors)
-                    raise ModelError(f"{where}: output is {_shown(name)}; it must be a new name; taken: {taken}")
+                    raise ModelError(
+                        f"{where}: output is {_shown(name)}; it must be a new name; taken: {listed(tensors)}"
+                    )
                 tensors[name] = number
         return Manifest(origin, tuple(shape), tuple(layers), _outputs(data, layers, tensors, origin))
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "nested too deeply"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -151,15 +155,15 @@ def _sources(item: Mapping[str, Any], op: str, number: int, tensors: Mapping[str
     several = op in ("add", "concat")
     if "input" not in item:
         if several:
-            raise ModelError(f"{where}: field 'input' is missing; it must list two or more names: {', '.join(tensors)}")
+            raise ModelError(f"{where}: field 'input' is missing; it must list two or more names: {listed(tensors)}")
         return (number - 1,)
     names = item["input"] if several else [item["input"]]
     if not isinstance(names, list) or len(names) < 1 + several:
-        raise ModelError(f"{where}: input is {_shown(names)}; it must list two or more names: {', '.join(tensors)}")
+        raise ModelError(f"{where}: input is {_shown(names)}; it must list two or more names: {listed(tensors)}")
     for name in names:
         if not isinstance(name, str) or name not in tensors:
             raise ModelError(
-                f"{where}: input {_shown(name)} is no output of an earlier layer; there are: {', '.join(tensors)}"
+                f"{where}: input {_shown(name)} is no output of an earlier layer; there are: {listed(tensors)}"
             )
     return tuple(tensors[name] for name in names)
 
@@ -175,7 +179,7 @@ def _outputs(
         if not known or not names or len(set(names)) < len(names):
             raise ModelError(
                 f"{origin}: outputs is {_shown(names)}; it must list outputs of layers: "
-                f"{', '.join(named) or 'none is named'}"
+                f"{listed(named) or 'none is named'}"
             )
         outputs = {name: tensors[name] for name in names}
     read = {source for layer in layers for source in layer.sources} | set(outputs.values())

@@ -18,8 +18,8 @@ __all__ = ["model"]
 
 _SINGLE = (
     "avgpool", "conv1d", "conv2d", "conv3d", "convtranspose1d", "convtranspose2d", "convtranspose3d",
-    "depthwiseconv1d", "depthwiseconv2d", "elu", "gelu", "globalavgpool", "globalmaxpool", "gru", "hard_swish", "lstm",
-    "rnn", "separableconv1d", "separableconv2d",
+    "depthwiseconv1d", "depthwiseconv2d", "elu", "gelu", "globalavgpool", "globalmaxpool", "gru", "hard_swish",
+    "leaky_relu", "lstm", "rnn", "separableconv1d", "separableconv2d",
 )  # fmt: skip
 """Operators that onnxruntime does not have in float64."""
 

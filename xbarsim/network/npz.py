@@ -25,6 +25,7 @@ from xbarsim.network.weights import Weights
 __all__ = ["load_matrices", "read_npz_model"]
 
 _MANIFEST = "__xbarsim__"
+_TEXT_BYTES = 40_000_000
 
 
 def load_matrices(path: str | Path) -> dict[str, npt.NDArray[np.float64]]:
@@ -87,14 +88,16 @@ def read_npz_model(path: Path, manifest: Mapping[str, Any] | str | Path | None =
     if text is None:
         weights = Weights.of(arrays, str(path))
         return model(plain_manifest(weights), weights), digest.hexdigest()
-    if text.ndim or text.dtype.kind not in "US":
-        raise ModelError(f"{path}: {_MANIFEST} is {text.dtype} of shape {list(text.shape)}, not one JSON text")
-    found = parse_json(_text(text.item(), path), f"{path}: {_MANIFEST}")
+    found = parse_json(_text(text, path), f"{path}: {_MANIFEST}")
     return model(Manifest.parse(found, f"{path}: {_MANIFEST}"), Weights.of(arrays, str(path))), digest.hexdigest()
 
 
-def _text(content: str | bytes, path: Path) -> str:
+def _text(array: npt.NDArray[Any], path: Path) -> str:
+    """The manifest's text; NumPy's own conversion does not survive code points that there are not."""
+    if array.ndim or array.dtype.kind not in "US" or array.nbytes > _TEXT_BYTES:
+        raise ModelError(f"{path}: {_MANIFEST} is {array.dtype} of shape {list(array.shape)}, not one JSON text")
+    wide = "utf-32-be" if array.dtype.str.startswith(">") else "utf-32-le"
     try:
-        return content.decode() if isinstance(content, bytes) else content
+        return array.tobytes().decode("utf-8" if array.dtype.kind == "S" else wide).rstrip("\0")
     except UnicodeDecodeError:
-        raise ModelError(f"{path}: {_MANIFEST} is not UTF-8 text") from None
+        raise ModelError(f"{path}: {_MANIFEST} is not valid text") from None

@@ -61,7 +61,8 @@ _IGNORED = ("num_batches_tracked", "seed_generator_state")
 def listed(names: Iterable[str]) -> str:
     """Names for a message: the first twelve of them, on one line."""
     ordered = sorted(names)
-    shown = ", ".join(name if name.isprintable() else repr(name) for name in ordered[:12])
+    short = [name if len(name) <= 100 else f"{name[:97]}..." for name in ordered[:12]]
+    shown = ", ".join(name if name.isprintable() else repr(name) for name in short)
     return shown + (f" and {len(ordered) - 12} more" if len(ordered) > 12 else "")
 
 
