@@ -13,13 +13,13 @@ import xbarsim as xs
 
 
 def records(count, *, hundred=False, seed=0):
-    """(bytes of a file, labels, pictures)."""
-    pictures = random_bytes(count, 3, 32, 32, seed=seed)
+    """(bytes of a file, labels, images)."""
+    images = random_bytes(count, 3, 32, 32, seed=seed)
     labels = np.random.default_rng(seed).integers(0, 100 if hundred else 10, count, np.uint8)
-    columns = [labels[:, np.newaxis], pictures.reshape(count, -1)]
+    columns = [labels[:, np.newaxis], images.reshape(count, -1)]
     if hundred:
         columns.insert(0, np.full((count, 1), 19, np.uint8))
-    return np.concatenate(columns, axis=1).tobytes(), labels, pictures
+    return np.concatenate(columns, axis=1).tobytes(), labels, images
 
 
 @pytest.fixture
@@ -40,15 +40,15 @@ def network(tmp_path):
 
 def test_one_file(cifar10, network):
     data = xs.Dataset.load(cifar10 / "test_batch.bin", network)
-    _, labels, pictures = records(5)
+    _, labels, images = records(5)
     assert (data.format, data.n_samples) == ("CIFAR-10 binary", 5)
     np.testing.assert_array_equal(data.labels, labels)
-    np.testing.assert_array_equal(data.part(1, 4)["x"], pictures[1:4].astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal(data.part(1, 4)["x"], images[1:4].astype(np.float32) / np.float32(255))
     assert data.digest == hashlib.sha256((cifar10 / "test_batch.bin").read_bytes()).hexdigest()
 
 
 def test_a_pattern_or_a_folder_continues_over_files(cifar10, network):
-    pictures = np.concatenate([records(4, seed=number)[2] for number in (1, 2, 3)]) / 255
+    images = np.concatenate([records(4, seed=number)[2] for number in (1, 2, 3)]) / 255
     pattern = xs.Dataset.load(cifar10 / "data_batch_*.bin", network)
     (cifar10 / "test_batch.bin").unlink()
     folder = xs.Dataset.load(cifar10, network)
@@ -56,7 +56,7 @@ def test_a_pattern_or_a_folder_continues_over_files(cifar10, network):
         assert data.n_samples == 12
         np.testing.assert_array_equal(data.labels, np.concatenate([records(4, seed=n)[1] for n in (1, 2, 3)]))
         for start, stop in ((0, 12), (3, 5), (2, 9), (4, 8), (11, 12)):
-            np.testing.assert_array_equal(data.part(start, stop)["x"], pictures[start:stop].astype(np.float32))
+            np.testing.assert_array_equal(data.part(start, stop)["x"], images[start:stop].astype(np.float32))
     assert pattern.digest == folder.digest
 
 
@@ -66,12 +66,12 @@ def test_training_and_test_data_are_not_mixed(cifar10, network):
 
 
 def test_fine_labels_of_cifar_100(tmp_path, network):
-    content, labels, pictures = records(6, hundred=True)
+    content, labels, images = records(6, hundred=True)
     (tmp_path / "train.bin").write_bytes(content)
     data = xs.Dataset.load(tmp_path / "train.bin", network)
     assert data.format == "CIFAR-100 binary"
     np.testing.assert_array_equal(data.labels, labels)
-    np.testing.assert_array_equal(data.inputs["x"], (pictures / 255).astype(np.float32))
+    np.testing.assert_array_equal(data.inputs["x"], (images / 255).astype(np.float32))
 
 
 def test_other_names_are_told_apart_by_size(tmp_path, network):

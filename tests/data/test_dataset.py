@@ -124,8 +124,8 @@ def test_labels_are_classes_or_values_or_arrays_of_them(lenet, tmp_path):
     ("names", "message"),
     [
         (["x.npy", "a.npz"], r"holds \*\.npy and \*\.npz; give a file, or a folder of one kind; understood are"),
-        (["x.npy", "a.png"], "holds .*npy and pictures or folders of them"),
-        (["test_batch.bin", "a/b.png"], "holds .*bin and pictures or folders of them"),
+        (["x.npy", "a.png"], "holds .*npy and images or folders of them"),
+        (["test_batch.bin", "a/b.png"], "holds .*bin and images or folders of them"),
         (["t10k-images-idx3-ubyte", "x.npy"], "holds .*npy and IDX files"),
         (
             ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"],
@@ -151,6 +151,6 @@ def test_files_of_other_formats(lenet, tmp_path, name):
         xs.Dataset.load(tmp_path / name, lenet)
 
 
-def test_sizes_are_for_pictures(lenet, tmp_path):
-    with pytest.raises(xs.DataError, match="resize and crop are for folders of pictures, not for NPZ"):
+def test_sizes_are_for_images(lenet, tmp_path):
+    with pytest.raises(xs.DataError, match="resize and crop are for folders of images, not for NPZ"):
         xs.Dataset.load(saved(tmp_path, x=images()), lenet, pixels=xs.Pixels(crop=3))

@@ -13,19 +13,19 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cifar(folder, count=3):
-    """Pictures of 3 x 32 x 32 bytes in a file that is read as CIFAR-10."""
-    pictures = random_bytes(count, 3, 32, 32)
-    (folder / "test_batch.bin").write_bytes(b"".join(b"\1" + picture.tobytes() for picture in pictures))
-    return folder / "test_batch.bin", pictures
+    """Images of 3 x 32 x 32 bytes in a file that is read as CIFAR-10."""
+    images = random_bytes(count, 3, 32, 32)
+    (folder / "test_batch.bin").write_bytes(b"".join(b"\1" + image.tobytes() for image in images))
+    return folder / "test_batch.bin", images
 
 
 @pytest.mark.parametrize(("shape", "layout"), [((3, 32, 32), "NCHW"), ((32, 32, 3), "NHWC"), ((None, None, 3), "NHWC")])
 def test_values_are_scaled_then_normalised_by_channel(tmp_path, shape, layout):
-    file, pictures = cifar(tmp_path)
+    file, images = cifar(tmp_path)
     pixels = xs.Pixels(mean=MEAN, std=STD)
     data = xs.Dataset.load(file, identity(tmp_path, "N", *shape), pixels=pixels)
     mean, std = (np.reshape(values, (1, 3, 1, 1)) for values in (MEAN, STD))
-    expected = ((pictures / 255 - mean) / std).astype(np.float32)
+    expected = ((images / 255 - mean) / std).astype(np.float32)
     found = data.inputs["x"]
     assert data.pixels == xs.Pixels(scale=1 / 255, mean=MEAN, std=STD, layout=layout)
     np.testing.assert_allclose(found if layout == "NCHW" else found.transpose(0, 3, 1, 2), expected, rtol=1e-6)
@@ -39,22 +39,22 @@ def test_every_byte_is_divided_exactly(tmp_path):
 
 
 def test_models_of_bytes_get_bytes(tmp_path):
-    file, pictures = cifar(tmp_path)
+    file, images = cifar(tmp_path)
     network = identity(tmp_path, "N", 3, 32, 32, element=TensorProto.UINT8)
     data = xs.Dataset.load(file, network)
     assert data.inputs["x"].dtype == np.uint8
-    np.testing.assert_array_equal(data.inputs["x"], pictures)
+    np.testing.assert_array_equal(data.inputs["x"], images)
     with pytest.raises(xs.DataError, match="input 'x' takes uint8: its values are fed as they are, without scale"):
         xs.Dataset.load(file, network, pixels=xs.Pixels(scale=1))
 
 
 def test_flat_and_open_models_need_a_layout_for_colours(tmp_path):
-    file, pictures = cifar(tmp_path)
+    file, images = cifar(tmp_path)
     for shape in ((3072,), (None, None, None)):
         network = identity(tmp_path, "N", *shape)
         with pytest.raises(xs.DataError, match=r"set layout \(--data-layout\) to NCHW or NHWC"):
             xs.Dataset.load(file, network)
-        for layout, expected in (("NCHW", pictures), ("NHWC", pictures.transpose(0, 2, 3, 1))):
+        for layout, expected in (("NCHW", images), ("NHWC", images.transpose(0, 2, 3, 1))):
             data = xs.Dataset.load(file, network, pixels=xs.Pixels(layout=layout, scale=1))
             np.testing.assert_array_equal(data.inputs["x"].ravel(), expected.ravel())
             assert data.inputs["x"].ndim == (2 if len(shape) == 1 else 4)
@@ -85,8 +85,8 @@ def test_arrays_of_whole_numbers_are_scaled_if_asked(tmp_path):
         (np.uint8, (3, 5, 6), {"mean": (1, 2)}, r"has shape \[4, 3, 5, 6\]: 2 channels are not found in it"),
         (np.uint8, (3, 5, 3), {"mean": MEAN}, "3 channels are not found in it; set layout"),
         (np.uint8, (3, 5, 6), {"mean": MEAN, "std": (1, 2)}, r"differ in their numbers of channels: \[2, 3\]"),
-        (np.uint8, (3, 5, 6), {"layout": "NCHW"}, "layout is for pictures, or with mean and std for each channel"),
-        (np.uint8, (3, 5, 6), {"layout": "NCHW", "scale": 2}, "layout is for pictures, or with mean and std"),
+        (np.uint8, (3, 5, 6), {"layout": "NCHW"}, "layout is for images, or with mean and std for each channel"),
+        (np.uint8, (3, 5, 6), {"layout": "NCHW", "scale": 2}, "layout is for images, or with mean and std"),
     ],
 )
 def test_options_that_do_not_fit_arrays(tmp_path, dtype, shape, options, message):
@@ -99,16 +99,16 @@ def test_options_that_do_not_fit_arrays(tmp_path, dtype, shape, options, message
 @pytest.mark.parametrize(
     ("shape", "options", "message"),
     [
-        ((1, 32, 32), {}, r"pictures of 3 channels and 32 x 32 pixels do not fit input 'x', float32 \[N, 1, 32, 32\]"),
-        ((3, 28, 28), {}, "pictures of 3 channels and 32 x 32 pixels do not fit"),
+        ((1, 32, 32), {}, r"images of 3 channels and 32 x 32 pixels do not fit input 'x', float32 \[N, 1, 32, 32\]"),
+        ((3, 28, 28), {}, "images of 3 channels and 32 x 32 pixels do not fit"),
         ((32, 32), {}, "do not fit input 'x'"),
         ((1000,), {}, "do not fit input 'x'"),
         ((3, 32, 32), {"layout": "NHWC"}, "do not fit input 'x' as NHWC"),
-        ((3, 32, 32), {"mean": (0.1, 0.2)}, r"mean has 2 numbers; the pictures have 3 channel\(s\)"),
-        ((3, 32, 32), {"std": (0.1, 0.2)}, r"std has 2 numbers; the pictures have 3 channel\(s\)"),
+        ((3, 32, 32), {"mean": (0.1, 0.2)}, r"mean has 2 numbers; the images have 3 channel\(s\)"),
+        ((3, 32, 32), {"std": (0.1, 0.2)}, r"std has 2 numbers; the images have 3 channel\(s\)"),
     ],
 )
-def test_pictures_that_do_not_fit(tmp_path, shape, options, message):
+def test_images_that_do_not_fit(tmp_path, shape, options, message):
     file, _ = cifar(tmp_path)
     with pytest.raises(xs.DataError, match=message) as failure:
         xs.Dataset.load(file, identity(tmp_path, "N", *shape), pixels=xs.Pixels(**options))
@@ -137,7 +137,7 @@ def test_options_that_are_not_valid(options, message):
         xs.Pixels(**options)
 
 
-def test_pictures_feed_one_input(tmp_path):
+def test_images_feed_one_input(tmp_path):
     file, _ = cifar(tmp_path)
-    with pytest.raises(xs.DataError, match=r"pictures, .* are for models with one input; this one has a/left, rate"):
+    with pytest.raises(xs.DataError, match=r"images, .* are for models with one input; this one has a/left, rate"):
         xs.Dataset.load(file, two_inputs(tmp_path))

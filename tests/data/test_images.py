@@ -1,4 +1,4 @@
-"""Folders of pictures, read through Pillow."""
+"""Folders of images, read through Pillow."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def network(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Classes 10, 9 and a, with 1, 3 and 2 pictures; sorted as text."""
+    """Classes 10, 9 and a, with 1, 3 and 2 images; sorted as text."""
     for number, name in enumerate(["9/a.png", "9/b.png", "9/c.bmp", "10/a.png", "a/x.PNG", "a/y.ppm"]):
-        save(tmp_path / "pictures" / name, colours(number))
-    return tmp_path / "pictures"
+        save(tmp_path / "images" / name, colours(number))
+    return tmp_path / "images"
 
 
 def test_class_folders_take_turns(folder, network):
@@ -43,7 +43,7 @@ def test_class_folders_take_turns(folder, network):
         "10/a.png", "9/a.png", "a/x.PNG", "9/b.png", "a/y.ppm", "9/c.bmp"
     ]  # fmt: skip
     assert data.labels.tolist() == [0, 1, 2, 1, 2, 1]
-    assert data.format == "folder of pictures"
+    assert data.format == "folder of images"
     expected = np.stack([colours(n) for n in (3, 0, 4, 1, 5, 2)]).transpose(0, 3, 1, 2) / 255
     np.testing.assert_array_equal(data.inputs["x"], expected.astype(np.float32))
     np.testing.assert_array_equal(data.part(2, 4)["x"], expected[2:4].astype(np.float32))
@@ -65,7 +65,7 @@ def test_a_flat_folder_has_no_labels(tmp_path, network):
     assert (data.labels, data.n_samples, len(data.inputs["x"])) == (None, 2, 2)
 
 
-def test_only_the_asked_pictures_are_decoded(folder, network):
+def test_only_the_asked_images_are_decoded(folder, network):
     (folder / "9" / "c.bmp").write_bytes(b"BM damaged")  # the last one
     data = xs.Dataset.load(folder, network)
     assert len(data.part(0, 5)["x"]) == 5
@@ -86,7 +86,7 @@ def test_channels_last_grey_and_flat_models(tmp_path):
         np.testing.assert_array_equal(data.inputs["x"][0], expected)
 
 
-def test_pictures_get_the_channels_of_the_model(tmp_path):
+def test_images_get_the_channels_of_the_model(tmp_path):
     array = colours(0)
     save(tmp_path / "rgb" / "a.png", array)
     save(tmp_path / "grey" / "a.png", array[..., 0])
@@ -143,18 +143,18 @@ def animated(file):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (half, "damaged or incomplete picture"),
-        (lambda file: file.write_bytes(b""), "is no picture of a format that is read: .png, .jpg"),
+        (half, "damaged or incomplete image"),
+        (lambda file: file.write_bytes(b""), "is no image of a format that is read: .png, .jpg"),
         (lambda file: file.write_bytes(bomb(20000)), "has more than 89,478,485 pixels, Pillow's limit"),
         (lambda file: file.write_bytes(bomb(10000)), "has more than 89,478,485 pixels, Pillow's limit"),
         (lambda file: save(file, colours(0, 7, 8)), r"has 7 x 8 pixels, but a.png 6 x 8; .*resize and crop"),
         (lambda file: save(file, random_bytes(6, 8, 4)), "is transparent; give it a background"),
-        (lambda file: Image.new("I;16", (8, 6)).save(file), "has mode I;16; read are grey and RGB pictures of 8 bits"),
-        (animated, "is animated; only still pictures are read"),
-        (lambda file: Image.fromarray(colours(0)).save(file, "GIF"), "is no picture of a format that is read"),
+        (lambda file: Image.new("I;16", (8, 6)).save(file), "has mode I;16; read are grey and RGB images of 8 bits"),
+        (animated, "is animated; only still images are read"),
+        (lambda file: Image.fromarray(colours(0)).save(file, "GIF"), "is no image of a format that is read"),
     ],
 )
-def test_the_picture_that_is_wrong_is_named(tmp_path, network, damage, message):
+def test_the_image_that_is_wrong_is_named(tmp_path, network, damage, message):
     for name in ("a.png", "b.png", "c.png"):
         save(tmp_path / "p" / name, colours(0))
     damage(tmp_path / "p" / "b.png")
@@ -165,7 +165,7 @@ def test_the_picture_that_is_wrong_is_named(tmp_path, network, damage, message):
     assert "\n" not in str(failure.value)
 
 
-def test_resizing_cannot_blow_up_a_long_picture(tmp_path, network):
+def test_resizing_cannot_blow_up_a_long_image(tmp_path, network):
     save(tmp_path / "p" / "a.png", np.zeros((1, 60000), np.uint8))
     with pytest.raises(xs.DataError, match=r"a\.png: would have 2,000 x 120,000,000 pixels after resizing"):
         xs.Dataset.load(tmp_path / "p", network, pixels=xs.Pixels(resize=2000))
@@ -180,10 +180,10 @@ def test_too_small_to_crop(tmp_path, network):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ("9/notes.txt", r"9/notes\.txt: is no picture of a format that is read"),
-        ("9/deeper/a.png", r"9/deeper: is no picture"),
-        ("stray.png", r"holds class folders and beside them the picture stray\.png"),
-        ("empty/.hidden", "empty: holds no pictures"),
+        ("9/notes.txt", r"9/notes\.txt: is no image of a format that is read"),
+        ("9/deeper/a.png", r"9/deeper: is no image"),
+        ("stray.png", r"holds class folders and beside them the image stray\.png"),
+        ("empty/.hidden", "empty: holds no images"),
     ],
 )
 def test_folders_that_are_not_as_expected(folder, network, extra, message):
@@ -199,5 +199,5 @@ def test_folders_that_are_not_as_expected(folder, network, extra, message):
 
 def test_without_pillow(folder, network, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(xs.DataError, match=r"reading pictures needs Pillow: pip install 'xbarsim\[images\]'"):
+    with pytest.raises(xs.DataError, match=r"reading images needs Pillow: pip install 'xbarsim\[images\]'"):
         xs.Dataset.load(folder, network)
