@@ -77,7 +77,7 @@ def evaluate(
         network), "label-mse", ... (against labels), entry points "module:function", or functions. A function gets
         outputs, labels (or None) and the digital network's outputs, all samples at once and read-only, and returns
         one number, or one a sample, of which the mean is taken. By default top-1 and agreement where outputs are class
-        scores and labels are classes, else cosine and mean squared error.
+        scores and labels are classes, else cosine (of single numbers the mean absolute error) and mean squared error.
     output : str, optional
         Name of the output that is measured; the first by default.
     dtype : float32 or float64

@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -149,6 +150,14 @@ def test_files_of_other_formats(lenet, tmp_path, name):
     (tmp_path / name).write_text("1,2,3")
     with pytest.raises(xs.DataError, match="understood are NPZ files, folders of NPY files, IDX files"):
         xs.Dataset.load(tmp_path / name, lenet)
+
+
+def test_paths_that_are_no_files(lenet, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(xs.DataError, match="pipe: is no regular file; understood are"):
+        xs.Dataset.load(tmp_path / "pipe", lenet)
+    with pytest.raises(xs.DataError, match="aaa: File name too long"):
+        xs.Dataset.load("a" * 300, lenet)
 
 
 def test_sizes_are_for_images(lenet, tmp_path):

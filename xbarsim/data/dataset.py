@@ -119,7 +119,11 @@ class Dataset:
             raise DataError(f"limit is {limit}; it must be at least 1")
         pixels = pixels or Pixels()
         file = Path(path)
-        if not file.exists() and "*" not in file.name:
+        try:
+            missing = not file.exists() and "*" not in file.name
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from None
+        if missing:
             found = shipped(path, (".npz",))
             if found is None:
                 raise DataError(f"{path}: no such file")

@@ -53,6 +53,8 @@ def _file(path: Path) -> Source:
             raise DataError(f"{path}: no such files")
         return read_cifar(files)
     suffix = path.suffix.lower()
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; {_UNDERSTOOD}")
     with path.open("rb") as file:
         head = file.read(4)
     if suffix == ".npz" or head == b"PK\3\4":
