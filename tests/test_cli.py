@@ -232,7 +232,7 @@ def test_demo_does_not_replace_a_stranger(xbarsim: Any, tmp_path: Path) -> None:
 def test_keyboard_interrupt_ends_with_one_line(xbarsim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from xbarsim import network
 
-    def interrupted(path: str) -> Any:
+    def interrupted(path: str, **options: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(network, "load", interrupted)

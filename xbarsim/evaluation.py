@@ -77,7 +77,7 @@ def evaluate(
         network), "label-mse", ... (against labels), entry points "module:function", or functions. A function gets
         outputs, labels (or None) and the digital network's outputs, all samples at once and read-only, and returns
         one number, or one a sample, of which the mean is taken. By default top-1 and agreement where outputs are class
-        scores and labels are classes, else cosine and mean squared error.
+        scores and labels are classes, else cosine (of single numbers the mean absolute error) and mean squared error.
     output : str, optional
         Name of the output that is measured; the first by default.
     dtype : float32 or float64
@@ -110,7 +110,7 @@ def evaluate(
         if chip.needs_calibration and calibration is None:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
-        reference = Reference.of(network, data, batch, monitor, metrics, output)
+        reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
         stop = threading.Event()
         threads = max(1, workers // len(seeds))
@@ -195,14 +195,14 @@ def _figures(
         if digital.shape != result[output].shape:
             shapes = f"{list(result[output].shape)} on the chip and {list(digital.shape)} in the digital network"
             raise DataError(f"output {output!r} has shape {shapes}: they cannot be compared; choose another output")
-        for name in (*names, output) if watched else ():
-            exact = digital if name == output else reference.layers[name][start:end]
+        for name in signal if watched else ():
+            exact = digital[:watched] if name == output else reference.layers[name][start:end]
             # sample by sample: sums must not depend on how the data are cut
-            for one, other in zip(exact[:watched], result[name], strict=False):
-                values = np.ascontiguousarray(one, np.float64)
-                signal[name].append(float(np.sum(values**2)))
-                with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite make the error NaN
-                    error[name].append(float(np.sum((values - np.ascontiguousarray(other)) ** 2)))
+            for one, other in zip(exact, result.get(name, [None] * watched), strict=False):
+                signal[name].append(_power(one))
+                # the chip may have taken another branch, or other numbers of turns
+                same = other is not None and other.shape == one.shape
+                error[name].append(_power(one, other) if same else float("nan"))
         tally.add(start, result[output], digital)
         progress(end - start)
     layers = tuple(
@@ -218,6 +218,12 @@ def _figures(
     )
     total = _decibel(sum(signal[output]), sum(error[output]))
     return ChipFigures(seed, tally.predictions, tally.figures(reference.part), total, layers)
+
+
+def _power(one: npt.NDArray[Any], other: npt.NDArray[Any] | float = 0.0) -> float:
+    """Sum of squared differences; NaN or infinite where values are."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(np.sum((np.ascontiguousarray(one, np.float64) - np.ascontiguousarray(other)) ** 2))
 
 
 def _decibel(signal: float, error: float) -> float:

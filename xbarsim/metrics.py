@@ -300,7 +300,8 @@ def _metric(wanted: str | Callable[..., Any] | Metric) -> Metric:
 
 def default_metrics(shape: tuple[int, ...], labels: Labels) -> tuple[Metric, ...]:
     """What says most about outputs of this shape a sample, with these labels."""
-    distances = (Distance("cosine"), Distance("mse"))
+    # the cosine of single numbers is no more than their sign
+    distances = (Distance("mae" if math.prod(shape) == 1 else "cosine"), Distance("mse"))
     if labels is not None and labels.dtype.kind == "f":
         return (*distances, Distance("mse", to_labels=True))
     if not _is_scores(shape):

@@ -13,6 +13,7 @@ from xbarsim.errors import DataError, MetricError
 from xbarsim.metrics import Agreement, Metric, TopK, classes, default_metrics, metrics_of
 
 if TYPE_CHECKING:
+    from xbarsim.chip import Chip
     from xbarsim.data import Dataset
     from xbarsim.network import Network
 
@@ -80,6 +81,8 @@ class Reference:
 
     Attributes
     ----------
+    chip
+        The design, whose placement rules make the layers.
     output
         Name of the output that is compared.
     metrics
@@ -89,21 +92,23 @@ class Reference:
     monitored
         Number of the monitored samples, the first ones.
     layers
-        Results of the layers on these, samples along the first axis.
+        Results of the layers on each of these; a layer whose result does not list samples is left out.
     """
 
     network: Network
+    chip: Chip
     data: Dataset
     output: str
     metrics: tuple[Metric, ...]
     figures: dict[str, float]
     monitored: int
-    layers: dict[str, Array]
+    layers: dict[str, list[Array]]
     _kept: Array | None
 
     @staticmethod
     def of(
         network: Network,
+        chip: Chip,
         data: Dataset,
         batch: int,
         monitor: int,
@@ -121,8 +126,8 @@ class Reference:
         """
         metrics = None if wanted is None else metrics_of(wanted)
         (output,) = network.select_outputs([output] if output is not None else [next(iter(network.outputs))])
-        names = [layer.name for layer in network.layers]
-        reference = Reference(network, data, output, metrics or (), {}, 1, {}, None)
+        names = [layer.name for layer in network.partition_for(chip).layers]
+        reference = Reference(network, chip, data, output, metrics or (), {}, 1, {}, None)
         first = reference.run(0, 1, names)
         shape, size = first[output].shape[1:], first[output].nbytes
         if metrics is None:
@@ -140,9 +145,11 @@ class Reference:
         )
         step = min(batch, 16)
         inner = [reference.run(s, min(s + step, monitored), names) for s in range(0, monitored, step)]
-        layers = {name: np.concatenate([part[name] for part in inner]) for name in names if name in first}
+        # samples one by one: where loops take turns, their shapes may differ
+        layers = {name: [sample for part in inner for sample in part.get(name, ())] for name in names}
+        layers = {name: samples for name, samples in layers.items() if len(samples) == monitored}
         kept, figures = reference._measured(metrics, batch, size)
-        return Reference(network, data, output, metrics, figures, monitored, layers, kept)
+        return Reference(network, chip, data, output, metrics, figures, monitored, layers, kept)
 
     def _measured(self, metrics: Sequence[Metric], batch: int, size: int) -> tuple[Array | None, dict[str, float]]:
         """Outputs of all samples, if they are not too many, and figures of the metrics that need labels."""
@@ -172,7 +179,7 @@ class Reference:
     def run(self, start: int, stop: int, capture: Sequence[str] = ()) -> dict[str, Array]:
         """Outputs of the digital network and results of its layers, samples along the first axis."""
         feeds = self.data.part(start, stop)
-        found = self.network.run_digital(feeds, capture, first_sample=start)
+        found = self.network.run_digital(feeds, capture, first_sample=start, chip=self.chip)
         return self.by_sample({name: found[name] for name in (self.output, *capture)}, feeds, stop - start)
 
     def by_sample(self, arrays: dict[str, Any], feeds: dict[str, Array], count: int) -> dict[str, Array]:
@@ -185,7 +192,8 @@ class Reference:
         DataError
             The output holds no numbers, or does not list samples.
         """
-        axes = self.network.batching_for(feeds).axes
+        axes = self.network.batching_for(feeds, self.chip).axes
+        tensors = {layer.name: layer.output for layer in self.network.partition_for(self.chip).layers}
         found = {}
         for name, value in arrays.items():
             if not isinstance(value, np.ndarray) or value.dtype.kind in "OSUTc":
@@ -193,7 +201,7 @@ class Reference:
             if not self.data.sample_axes:  # samples cannot be told apart: all are one
                 found[name] = value[np.newaxis]
                 continue
-            listed = np.moveaxis(value, axes.get(self.network.tensor_of(name), 0), 0) if value.ndim else value
+            listed = np.moveaxis(value, axes.get(tensors.get(name, name), 0), 0) if value.ndim else value
             if value.ndim == 0 or len(listed) % count:
                 if name != self.output:
                     continue

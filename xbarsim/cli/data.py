@@ -1,4 +1,4 @@
-"""Options that say how pictures and other whole numbers become a model's input."""
+"""Options that say how images and other whole numbers become a model's input."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _options = [
         type=click.Choice(["NCHW", "NHWC"]),
         help="Where channels are, if the model does not say.",
     ),
-    click.option("--data-resize", type=_Size(), help="Resize pictures: shorter side, or HEIGHTxWIDTH."),
+    click.option("--data-resize", type=_Size(), help="Resize images: shorter side, or HEIGHTxWIDTH."),
     click.option("--data-crop", type=_Size(), help="Then take their centre: side, or HEIGHTxWIDTH."),
 ]
 

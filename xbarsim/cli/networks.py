@@ -40,7 +40,7 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
     "data_path",
     required=True,
     help="NPZ (inputs under the model's names, or x; labels y), folder of NPY files, IDX (MNIST), binary CIFAR, or "
-    "folder of pictures.",
+    "folder of images.",
 )
 @with_pixels
 @with_chip

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version: records of labels and a picture, mapped."""
+"""CIFAR-10 and CIFAR-100 in their binary version: records of labels and an image, mapped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xbarsim.errors import DataError
 __all__ = ["cifar_files", "read_cifar"]
 
 _RECORDS = {
-    "CIFAR-10": np.dtype([("label", "u1"), ("picture", "u1", (3, 32, 32))]),
-    "CIFAR-100": np.dtype([("coarse", "u1"), ("label", "u1"), ("picture", "u1", (3, 32, 32))]),
+    "CIFAR-10": np.dtype([("label", "u1"), ("image", "u1", (3, 32, 32))]),
+    "CIFAR-100": np.dtype([("coarse", "u1"), ("label", "u1"), ("image", "u1", (3, 32, 32))]),
 }
 _CLASSES = {"CIFAR-10": 10, "CIFAR-100": 100}
 _TRAINING = {"CIFAR-10": "data_batch_*.bin", "CIFAR-100": "train.bin"}
@@ -46,7 +46,7 @@ def cifar_files(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def read_cifar(files: list[Path]) -> Source:
-    """Pictures and labels of files in order; CIFAR-100's labels are the fine ones."""
+    """Images and labels of files in order; CIFAR-100's labels are the fine ones."""
     kinds = {_kind(file) for file in files}
     if len(kinds) > 1:
         raise DataError(f"{files[0].parent}: holds files of both {' and '.join(sorted(kinds))}; give one of them")
@@ -54,7 +54,7 @@ def read_cifar(files: list[Path]) -> Source:
     parts = [np.memmap(file, _RECORDS[kind], "r") for file in files]
     labels = [_labels(file, part["label"], kind) for file, part in zip(files, parts, strict=True)]
     return Source(
-        f"{kind} binary", tuple(files), {"x": Stack([part["picture"] for part in parts])}, np.concatenate(labels), "CHW"
+        f"{kind} binary", tuple(files), {"x": Stack([part["image"] for part in parts])}, np.concatenate(labels), "CHW"
     )
 
 

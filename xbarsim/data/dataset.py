@@ -101,13 +101,13 @@ class Dataset:
             - folder of NPY files with these names, read when they are used;
             - IDX file of images (MNIST), plain or gzip, the labels beside it under their standard name;
             - binary CIFAR-10 or CIFAR-100: a ``.bin`` file, a folder, or a pattern such as ``data_batch_*.bin``;
-            - folder of pictures, or of folders of pictures whose sorted names are the classes.
+            - folder of images, or of folders of images whose sorted names are the classes.
         network
             What the inputs are for.
         limit
             Use the first samples only, at most this many.
         pixels
-            How pictures and other whole numbers become inputs.
+            How images and other whole numbers become inputs.
 
         Raises
         ------
@@ -119,7 +119,11 @@ class Dataset:
             raise DataError(f"limit is {limit}; it must be at least 1")
         pixels = pixels or Pixels()
         file = Path(path)
-        if not file.exists() and "*" not in file.name:
+        try:
+            missing = not file.exists() and "*" not in file.name
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}") from None
+        if missing:
             found = shipped(path, (".npz",))
             if found is None:
                 raise DataError(f"{path}: no such file")
@@ -175,11 +179,11 @@ def _conversion(
     infos = network.inputs
     if source.order is None and not pixels.changes_values:
         if pixels.layout is not None:
-            raise DataError(f"{where}layout is for pictures, or with mean and std for each channel")
+            raise DataError(f"{where}layout is for images, or with mean and std for each channel")
         return None, lambda feeds: feeds
     if len(infos) != 1:
         raise DataError(
-            f"{where}pictures, scale, mean and std are for models with one input; this one has {', '.join(infos)}"
+            f"{where}images, scale, mean and std are for models with one input; this one has {', '.join(infos)}"
         )
     ((name, info),) = infos.items()
     if name not in arrays:  # says what is wrong with the names

@@ -9,7 +9,7 @@ from pathlib import Path
 from xbarsim.data.arrays import read_npy_folder, read_npz_file
 from xbarsim.data.cifar import cifar_files, read_cifar
 from xbarsim.data.idx import GZIP, is_idx, read_idx
-from xbarsim.data.pictures import SUFFIXES, read_pictures
+from xbarsim.data.images import SUFFIXES, read_images
 from xbarsim.data.pixels import Pixels
 from xbarsim.data.source import Source
 from xbarsim.errors import DataError
@@ -18,7 +18,7 @@ __all__ = ["open_source"]
 
 _UNDERSTOOD = (
     "understood are NPZ files, folders of NPY files, IDX files (MNIST; plain or gzip), binary CIFAR-10 and CIFAR-100 "
-    "(.bin) and folders of pictures"
+    "(.bin) and folders of images"
 )
 
 
@@ -30,7 +30,7 @@ def open_source(path: Path, pixels: Pixels, channels: int | None) -> Source:
     path
         File, folder, or a pattern (``*``) of CIFAR's files.
     pixels, channels
-        For pictures: options, and the channels that the model wants.
+        For images: options, and the channels that the model wants.
 
     Raises
     ------
@@ -41,8 +41,8 @@ def open_source(path: Path, pixels: Pixels, channels: int | None) -> Source:
         source = _folder(path, pixels, channels) if path.is_dir() else _file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
-    if source.format != "folder of pictures" and (pixels.resize or pixels.crop):
-        raise DataError(f"{path}: resize and crop are for folders of pictures, not for {source.format}")
+    if source.format != "folder of images" and (pixels.resize or pixels.crop):
+        raise DataError(f"{path}: resize and crop are for folders of images, not for {source.format}")
     return source
 
 
@@ -53,6 +53,8 @@ def _file(path: Path) -> Source:
             raise DataError(f"{path}: no such files")
         return read_cifar(files)
     suffix = path.suffix.lower()
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: is no regular file; {_UNDERSTOOD}")
     with path.open("rb") as file:
         head = file.read(4)
     if suffix == ".npz" or head == b"PK\3\4":
@@ -80,11 +82,11 @@ def _folder(path: Path, pixels: Pixels, channels: int | None) -> Source:
         suffix: [entry for entry in entries if entry.is_file() and entry.suffix.lower() == suffix]
         for suffix in (".npy", ".bin", ".npz")
     }
-    pictures = any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in entries)
+    images = any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in entries)
     idx = [entry for entry in entries if entry.is_file() and "idx" in entry.name and "ubyte" in entry.name]
     found = [
         *(f"*{suffix}" for suffix, files in of_suffix.items() if files),
-        *(["pictures or folders of them"] if pictures else []),
+        *(["images or folders of them"] if images else []),
         *(["IDX files"] if idx else []),
     ]
     if len(found) > 1:
@@ -96,6 +98,6 @@ def _folder(path: Path, pixels: Pixels, channels: int | None) -> Source:
         return read_npy_folder(path, of_suffix[".npy"])
     if of_suffix[".bin"]:
         return read_cifar(cifar_files(path, of_suffix[".bin"]))
-    if pictures:
-        return read_pictures(path, pixels, channels)
+    if images:
+        return read_images(path, pixels, channels)
     raise DataError(f"{path}: is a folder without data; {_UNDERSTOOD}")

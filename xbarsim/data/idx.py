@@ -46,7 +46,7 @@ def read_idx(path: Path) -> Source:
         if len(labels) != len(images):
             raise DataError(f"{beside}: holds {len(labels)} labels; {path.name} holds {len(images)} samples")
     files = (path,) if beside is None else (path, beside)
-    # three axes are pictures without channels; for any other number the model says what they are
+    # three axes are images without channels; for any other number the model says what they are
     return Source("IDX", files, {"x": images}, labels, "HW" if images.ndim == 3 else None)
 
 

@@ -1,4 +1,4 @@
-"""Pixels: how whole numbers, such as the bytes of pictures, become what a model takes.
+"""Pixels: how whole numbers, such as the bytes of images, become what a model takes.
 
 The options are a user's; `conversion` completes them by what the model declares of its input.
 """
@@ -30,18 +30,18 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Pixels:
-    """How pictures and other whole numbers become a model's input: ``(value * scale - mean) / std``.
+    """How images and other whole numbers become a model's input: ``(value * scale - mean) / std``.
 
     Parameters
     ----------
     scale : float, optional
-        Factor. The default is 1/255 for pictures of bytes where the model takes fractions, else 1.
+        Factor. The default is 1/255 for images of bytes where the model takes fractions, else 1.
     mean, std : float or one float a channel
         In units of the scaled values; by default 0 and 1.
     layout : "NCHW" or "NHWC", optional
         Where the channels are, if the model's input shape does not tell.
     resize : int or (int, int), optional
-        Pictures of a folder are resized to (height, width), or so that their shorter side has this many pixels;
+        Images of a folder are resized to (height, width), or so that their shorter side has this many pixels;
         bilinear, with antialiasing.
     crop : int or (int, int), optional
         After that, their centre of (height, width) pixels is taken.
@@ -106,7 +106,7 @@ def _is_real(number: Any) -> bool:
 
 
 def channels_of(info: TensorInfo, pixels: Pixels) -> int | None:
-    """Channels that a model wants of pictures, 1 or 3; None if it does not say."""
+    """Channels that a model wants of images, 1 or 3; None if it does not say."""
     shape = info.shape or ()
     if len(shape) == 3:
         return 1
@@ -127,7 +127,7 @@ def conversion(
     array
         Samples along the first axis.
     order
-        Axes of a picture; None where the array is laid out as the model wants it.
+        Axes of an image; None where the array is laid out as the model wants it.
     name, info
         The model's input, and what is declared of it.
     pixels
@@ -138,7 +138,7 @@ def conversion(
     Raises
     ------
     DataError
-        Pictures do not fit the input, or options do not fit the array.
+        Images do not fit the input, or options do not fit the array.
     """
     what = f"input {name!r}"
     integers = info.dtype is not None and info.dtype.kind in "iub"
@@ -153,8 +153,8 @@ def conversion(
     if order is None:
         channel_axis = _channel_axis(array.shape, pixels, f"{where}{what}")
     else:
-        picture = _chw(array.shape[1:], order)
-        layout, channels = _layout(picture, what, info, pixels, where), picture[0]
+        image = _chw(array.shape[1:], order)
+        layout, channels = _layout(image, what, info, pixels, where), image[0]
     scale = pixels.scale
     if scale is None:
         scale = 1 / 255 if order is not None and array.dtype == np.uint8 and not integers else 1.0
@@ -162,7 +162,7 @@ def conversion(
     std = (1.0,) if pixels.std is None else _tuple(pixels.std)
     for option, values in (("mean", mean), ("std", std)):
         if channels is not None and len(values) not in (1, channels):
-            raise DataError(f"{where}{option} has {len(values)} numbers; the pictures have {channels} channel(s)")
+            raise DataError(f"{where}{option} has {len(values)} numbers; the images have {channels} channel(s)")
     neutral = integers or (scale == 1.0 and set(mean) == {0.0} and set(std) == {1.0})
     dtype = info.dtype
 
@@ -184,7 +184,7 @@ def _channel_axis(shape: tuple[int, ...], pixels: Pixels, what: str) -> int:
     counts = {len(_tuple(value)) for value in (pixels.mean, pixels.std) if value is not None} - {1}
     if not counts:
         if pixels.layout is not None:
-            raise DataError(f"{what}: layout is for pictures, or with mean and std for each channel")
+            raise DataError(f"{what}: layout is for images, or with mean and std for each channel")
         return 1
     if len(counts) > 1:
         raise DataError(f"{what}: mean and std differ in their numbers of channels: {sorted(counts)}")
@@ -203,11 +203,11 @@ def _chw(shape: tuple[int, ...], order: Order) -> tuple[int, int, int]:
     return sizes.get("C", 1), sizes["H"], sizes["W"]
 
 
-def _layout(picture: tuple[int, int, int], what: str, info: TensorInfo, pixels: Pixels, where: str) -> str | None:
-    """The layout in which pictures fit the model; None where channels have no axis of their own."""
-    channels, height, width = picture
+def _layout(image: tuple[int, int, int], what: str, info: TensorInfo, pixels: Pixels, where: str) -> str | None:
+    """The layout in which images fit the model; None where channels have no axis of their own."""
+    channels, height, width = image
     wanted = {"NCHW": (channels, height, width), "NHWC": (height, width, channels)}
-    words = f"pictures of {channels} channel{'s' if channels > 1 else ''} and {height} x {width} pixels"
+    words = f"images of {channels} channel{'s' if channels > 1 else ''} and {height} x {width} pixels"
     ask = "set layout (--data-layout) to NCHW or NHWC"
     rank = 4 if info.shape is None else len(info.shape)
     if rank == 4:
@@ -227,13 +227,13 @@ def _layout(picture: tuple[int, int, int], what: str, info: TensorInfo, pixels: 
     if rank == 2 and shape[1] in (None, channels * height * width):
         if channels == 1 or pixels.layout:
             return pixels.layout
-        raise DataError(f"{where}{what}, {info}, takes flat pictures and does not say in which order; {ask}")
+        raise DataError(f"{where}{what}, {info}, takes flat images and does not say in which order; {ask}")
     asked = f" as {pixels.layout}" if pixels.layout else ""
     raise DataError(f"{where}{words} do not fit {what}{asked}, {info}")
 
 
 def _ordered(samples: Array, order: Order) -> Array:
-    """Pictures as (samples, channels, height, width)."""
+    """Images as (samples, channels, height, width)."""
     if order == "HW":
         return samples[:, None]
     return np.moveaxis(samples, 3, 1) if order == "HWC" else samples

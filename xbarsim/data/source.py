@@ -16,7 +16,7 @@ from xbarsim.errors import DataError
 __all__ = ["Lazy", "Order", "Source", "Stack", "digest_of"]
 
 Order = Literal["HW", "HWC", "CHW"]
-"""Axes of a picture: height, width, channel."""
+"""Axes of an image: height, width, channel."""
 
 
 class Lazy(Protocol):
@@ -45,11 +45,11 @@ class Source:
     files
         All files that were read, in order.
     inputs
-        Arrays by name; pictures are called "x".
+        Arrays by name; images are called "x".
     labels
-        Classes of the pictures, or None; named arrays have them among the inputs, as "y".
+        Classes of the images, or None; named arrays have them among the inputs, as "y".
     order
-        Axes of each picture; None where arrays are laid out as the model wants them.
+        Axes of each image; None where arrays are laid out as the model wants them.
     """
 
     format: str

@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -72,10 +73,13 @@ def test_integers_are_taken_where_they_fit(lenet, tmp_path):
         ({"x": images(0)}, "input 'x' holds no samples"),
         ({"x": np.full((1, 1, 28, 28), None)}, "array 'x' holds Python objects"),
         ({"x": images(), "y": np.arange(3)}, r"labels 'y' have shape \[3\]; the inputs hold 4 samples"),
-        ({"x": images(), "y": np.arange(4).reshape(4, 1)}, r"labels 'y' have shape \[4, 1\]"),
-        ({"x": images(), "y": np.arange(4.0)}, "labels 'y' have dtype float64; they are whole numbers"),
-        ({"x": images(), "y": np.arange(7, 11)}, "labels 'y' go from 7 to 10; valid are 0 to 9, as output 'logits'"),
-        ({"x": images(), "y": np.arange(-1, 3)}, "labels 'y' go from -1 to 2"),
+        ({"x": images(), "y": np.array(3)}, r"labels 'y' have shape \[\]; the inputs hold 4 samples"),
+        ({"x": images(), "y": np.arange(12).reshape(3, 4)}, r"labels 'y' have shape \[3, 4\]; the inputs hold 4"),
+        (
+            {"x": images(), "y": np.array(list("abcd"))},
+            r"labels 'y' have dtype <U1; they are whole numbers \(classes\)",
+        ),
+        ({"x": images(), "y": np.array([0, 1, np.nan, np.inf])}, "labels 'y' hold 2 NaN or infinite values of 4"),
     ],
 )
 def test_data_that_do_not_fit(lenet, tmp_path, arrays, message):
@@ -97,5 +101,65 @@ def test_not_finite_inputs_are_refused(tmp_path):
 def test_missing_data(lenet, tmp_path):
     with pytest.raises(xs.DataError, match=r"nothing\.npz: no such file"):
         xs.Dataset.load(tmp_path / "nothing.npz", lenet)
-    with pytest.raises(xs.DataError, match="is a folder"):
+    with pytest.raises(xs.DataError, match="is a folder without data; understood are NPZ files, folders of NPY files"):
         xs.Dataset.load(tmp_path, lenet)
+
+
+def test_labels_are_classes_or_values_or_arrays_of_them(lenet, tmp_path):
+    for labels, dtype in ((np.arange(4, dtype=np.uint8), np.int64), (np.arange(4.0, dtype=np.float32), np.float64)):
+        data = xs.Dataset.load(saved(tmp_path, x=images(), y=labels), lenet)
+        assert data.labels.dtype == data.part_labels(0, 2).dtype == dtype
+        np.testing.assert_array_equal(data.part_labels(1, 9), labels[1:])
+    data = xs.Dataset.load(saved(tmp_path, x=images(), y=np.arange(24, dtype=np.int8).reshape(4, 2, 3)), lenet, limit=3)
+    assert data.labels.shape == (3, 2, 3)
+    np.testing.assert_array_equal(data.part_labels(2, 4), np.arange(12, 18).reshape(1, 2, 3))
+    values = np.zeros((4, 2))
+    values[3, 0] = np.nan
+    data = xs.Dataset.load(saved(tmp_path, x=images(), y=values), lenet)
+    assert data.part_labels(0, 3).shape == (3, 2)
+    with pytest.raises(xs.DataError, match="labels 'y' hold 1 NaN or infinite values of 2"):
+        data.part_labels(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["x.npy", "a.npz"], r"holds \*\.npy and \*\.npz; give a file, or a folder of one kind; understood are"),
+        (["x.npy", "a.png"], "holds .*npy and images or folders of them"),
+        (["test_batch.bin", "a/b.png"], "holds .*bin and images or folders of them"),
+        (["t10k-images-idx3-ubyte", "x.npy"], "holds .*npy and IDX files"),
+        (
+            ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"],
+            "give one of its files: train-images-idx3-ubyte.gz$",
+        ),
+        (["a.npz", "b.npz"], "is a folder; give one of its files: a.npz, b.npz"),
+        (["notes.txt"], "is a folder without data; understood are"),
+    ],
+)
+def test_folders_that_could_mean_several_things(lenet, tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(xs.DataError, match=message) as failure:
+        xs.Dataset.load(tmp_path, lenet)
+    assert str(failure.value).startswith(f"{tmp_path}: ")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "one.png", "table.csv"])
+def test_files_of_other_formats(lenet, tmp_path, name):
+    (tmp_path / name).write_text("1,2,3")
+    with pytest.raises(xs.DataError, match="understood are NPZ files, folders of NPY files, IDX files"):
+        xs.Dataset.load(tmp_path / name, lenet)
+
+
+def test_paths_that_are_no_files(lenet, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(xs.DataError, match="pipe: is no regular file; understood are"):
+        xs.Dataset.load(tmp_path / "pipe", lenet)
+    with pytest.raises(xs.DataError, match="aaa: File name too long"):
+        xs.Dataset.load("a" * 300, lenet)
+
+
+def test_sizes_are_for_images(lenet, tmp_path):
+    with pytest.raises(xs.DataError, match="resize and crop are for folders of images, not for NPZ"):
+        xs.Dataset.load(saved(tmp_path, x=images()), lenet, pixels=xs.Pixels(crop=3))
