@@ -34,7 +34,7 @@ def start(
     optimise: bool,
     folder: str = "",
     constants: Mapping[str, npt.NDArray[Any]] | None = None,
-    prepack: bool = True,
+    frugal: bool = False,
 ) -> Any:
     """A session of onnxruntime.
 
@@ -48,15 +48,16 @@ def start(
         Where tensors stored in files lie.
     constants
         Initialisers that the model declares as stored in "memory".
-    prepack
-        Whether weights of products may be copied into a form that is faster to multiply with.
+    frugal
+        Whether to keep no second copies of constants: neither weights packed for faster products, nor what follows
+        from constants alone, which for one row of a table would read all of it.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors are raised, not printed
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not prepack:
+    if frugal:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
@@ -67,7 +68,11 @@ def start(
         options.add_external_initializers(list(constants), values)
     # without its fallback, which prints to the terminal and tries the same again
     return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,
+        disabled_optimizers=["ConstantFolding"] if frugal else None,
     )
 
 

@@ -6,6 +6,7 @@ threads at once.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -20,18 +21,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.graph import Constant
-from xbarsim.network.onnx import dense_array, tensor_array
 from xbarsim.network.reference import Reference, UnsupportedError
 from xbarsim.network.runtime import is_unsupported, parse_type, reason, relabel, start
+from xbarsim.network.tensors import dense_array, tensor_array
 
 __all__ = ["Session", "aligned", "aligned_empty", "constant_proto"]
 
 _ALIGNMENT = 64  # bytes; what onnxruntime gives its own tensors
 _BESIDE_BYTES = 1 << 16  # larger constants are handed over beside the model, not inside of it
 
-_PREPACKED_BYTES = 256 << 20
-"""Constants of which onnxruntime may keep a second copy, packed for faster products. More is not worth its memory:
-most products run on crossbars."""
+_COPIED_BYTES = 256 << 20
+"""Constants of which onnxruntime may keep second copies, for speed. More is not worth the memory: most products run on
+crossbars."""
 
 
 def aligned_empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -213,10 +214,9 @@ def _start(
             beside[name] = value
         for key, entry in place.items():
             tensor.external_data.add(key=key, value=str(entry))
-    total += sum(8 * np.prod(item.dims, dtype=float) for item in model.graph.initializer[:own])
-    prepack = total <= _PREPACKED_BYTES
+    total += sum(map(_bytes, model.graph.initializer[:own]))
     try:
-        runtime = start(model, optimise=optimise, folder=folder, constants=beside, prepack=prepack)
+        runtime = start(model, optimise=optimise, folder=folder, constants=beside, frugal=total > _COPIED_BYTES)
     finally:
         del model.graph.initializer[own:]
     types = {}
@@ -226,6 +226,11 @@ def _start(
             raise TypeError(f"onnxruntime does not exchange {item.type} with NumPy")
         types[item.name] = kind
     return runtime, types
+
+
+def _bytes(tensor: TensorProto) -> int:
+    width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return int(width * math.prod(tensor.dims))
 
 
 def _is_mapped(value: Constant) -> TypeGuard[np.memmap[Any, Any]]:
