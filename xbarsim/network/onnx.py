@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,10 +18,14 @@ from onnx.external_data_helper import uses_external_data
 from xbarsim.errors import ModelError
 from xbarsim.network.graph import subgraphs
 from xbarsim.network.tensors import external_file, external_tensors, tensor_array
+from xbarsim.network.wire import without_large_tensors
 
 __all__ = ["read_onnx"]
 
 _PROTOBUF_BYTES = (1 << 31) - 1
+
+_MAPPED_BYTES = 64 << 20
+"""Files of models that are mapped. Smaller ones are read, so that they may be overwritten while they are in use."""
 
 _FORMATS = {
     b"\x89PNG": "a PNG image",
@@ -41,9 +49,7 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
         outside of its folder.
     """
     try:
-        if path.stat().st_size > _PROTOBUF_BYTES:
-            raise ModelError(f"{path}: larger than 2 GB; save it with its tensors in a file of their own")
-        content = path.read_bytes()
+        digest, content = _content(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     if not content:
@@ -51,22 +57,24 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     for magic, what in _FORMATS.items():
         if content.startswith(magic):
             raise ModelError(f"{path}: is {what}, not an ONNX model")
+    if len(content) > _PROTOBUF_BYTES:
+        raise ModelError(f"{path}: larger than 2 GB without its initialisers; save it with tensors in other files")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
         raise ModelError(f"{path}: not an ONNX model, or truncated") from None
+    del content
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph")
     if not _is_text(model.graph):
         raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
-    digest = hashlib.sha256(content)
-    del content
     if model.functions:
         try:
             model = inliner.inline_local_functions(model)
         except Exception as error:  # of the compiled inliner: RuntimeError and its relatives
             raise ModelError(f"{path}: its functions cannot be inlined: {str(error).splitlines()[0]}") from None
-    for file in sorted({external_file(tensor, path) for tensor in external_tensors(model.graph)}):
+    files = {external_file(tensor, path) for tensor in external_tensors(model.graph)}
+    for file in sorted(files - {path.resolve()}):
         try:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -74,6 +82,22 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
             raise ModelError(f"{path}: {file} cannot be read: {error.strerror or error}") from None
     _gather(model.graph, path)
     return model, digest.hexdigest()
+
+
+def _content(path: Path) -> tuple[Any, bytes]:
+    """Digest and message of a file; the large tensors of a large file stay there."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        size = file.seek(0, os.SEEK_END)
+        if size > _MAPPED_BYTES and path.resolve().parent == path.parent.resolve():
+            with (
+                suppress(ValueError),  # damaged: protobuf says so
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                return digest, without_large_tensors(view, path.name)
+        file.seek(0)
+        return digest, file.read(_PROTOBUF_BYTES + 1)
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
@@ -47,7 +46,7 @@ def start(
     folder
         Where tensors stored in files lie.
     constants
-        Initialisers that the model declares as stored in "memory".
+        Initialisers that the model declares as stored in "memory"; they must live as long as the session.
     frugal
         Whether to keep no second copies of constants: neither weights packed for faster products, nor what follows
         from constants alone, which for one row of a table would read all of it.
@@ -64,7 +63,7 @@ def start(
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if constants:
-        values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in constants.values()]
+        values = [ort.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
         options.add_external_initializers(list(constants), values)
     # without its fallback, which prints to the terminal and tries the same again
     return ort.InferenceSession(

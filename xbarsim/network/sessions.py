@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.graph import Constant
@@ -112,15 +113,16 @@ class Session:
         self.inputs = tuple(item.name for item in model.graph.input)
         self.outputs = tuple(item.name for item in model.graph.output)
         self._model = model
-        self._constants = dict(constants or {})
+        self._constants = {**_misplaced(model, Path(folder) / Path(name).name), **(constants or {})}
         self._folder = folder
         self._why = ""
         self._reference: Reference | None = None
         self._lock = threading.Lock()
         self._runtime: Any = None
+        self._held: Mapping[str, npt.NDArray[Any]] = {}
         relabel(model)
         try:
-            self._runtime, types = _start(model, self._constants, optimise, folder)
+            self._runtime, self._held, types = _start(model, self._constants, optimise, folder)
         except Exception as error:  # onnxruntime's errors share no base class
             self._why = reason(error)
             try:
@@ -192,8 +194,8 @@ def _shape(value: Any) -> str:
 
 def _start(
     model: onnx.ModelProto, constants: Mapping[str, Constant], optimise: bool, folder: str
-) -> tuple[Any, dict[str, onnx.TypeProto]]:
-    """The model in onnxruntime, and the types of its outputs; ``model`` is as before."""
+) -> tuple[Any, Mapping[str, npt.NDArray[Any]], dict[str, onnx.TypeProto]]:
+    """The model in onnxruntime, arrays that it may refer to, and its types; ``model`` is as before."""
     own = len(model.graph.initializer)
     mapped = [value for value in constants.values() if _is_mapped(value)]
     if mapped and not folder:
@@ -211,7 +213,7 @@ def _start(
             place = {"location": os.path.relpath(str(value.filename), folder), "offset": value.offset}
         else:
             place = {"location": "memory"}
-            beside[name] = value
+            beside[name] = np.ascontiguousarray(value)
         for key, entry in place.items():
             tensor.external_data.add(key=key, value=str(entry))
     total += sum(map(_bytes, model.graph.initializer[:own]))
@@ -225,7 +227,7 @@ def _start(
         if kind is None:
             raise TypeError(f"onnxruntime does not exchange {item.type} with NumPy")
         types[item.name] = kind
-    return runtime, types
+    return runtime, beside, types
 
 
 def _bytes(tensor: TensorProto) -> int:
@@ -234,5 +236,19 @@ def _bytes(tensor: TensorProto) -> int:
 
 
 def _is_mapped(value: Constant) -> TypeGuard[np.memmap[Any, Any]]:
-    """Whether an array is a whole map of a file: of parts of one, NumPy does not know the place."""
-    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
+    """Whether an array is a whole map of a file, not a part whose place NumPy does not know, and well aligned."""
+    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.offset % _ALIGNMENT == 0
+
+
+def _misplaced(model: onnx.ModelProto, path: Path) -> dict[str, Constant]:
+    """Take out of a model the initialisers that onnxruntime must not map itself, for it relies on their alignment."""
+
+    def is_aligned(item: TensorProto) -> bool:
+        offset = next((entry.value for entry in item.external_data if entry.key == "offset"), "0")
+        return offset.isdigit() and int(offset) % _ALIGNMENT == 0
+
+    found = [item for item in model.graph.initializer if uses_external_data(item) and not is_aligned(item)]
+    arrays = {item.name: tensor_array(item, path) for item in found}
+    for item in found:
+        model.graph.initializer.remove(item)
+    return arrays
