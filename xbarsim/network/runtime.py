@@ -56,6 +56,8 @@ def start(
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # float32: by default activations that meet weights of 8 bits or less are rounded to 8 bits themselves
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if frugal:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder:

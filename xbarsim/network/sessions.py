@@ -170,7 +170,7 @@ class Session:
 
     def _failure(self, engine: str, feeds: Mapping[str, Any], why: str) -> DataError:
         shapes = ", ".join(f"{key} {_shape(value)}" for key, value in feeds.items())
-        return DataError(f"{self.name}: {engine} fails for inputs of shape {shapes}: {why}")
+        return DataError(f"{self.name}: {engine} fails{f' for inputs of shape {shapes}' if shapes else ''}: {why}")
 
     def _fallback(self) -> Reference:
         """The model in the reference evaluator; made when it is first needed."""
