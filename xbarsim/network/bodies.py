@@ -13,7 +13,7 @@ import onnx
 
 from xbarsim.errors import ModelError
 from xbarsim.network.graph import Constant, label, ordered, reads, subgraphs
-from xbarsim.network.onnx import dense_array, tensor_array
+from xbarsim.network.tensors import dense_array, tensor_array
 
 __all__ = ["all_nodes", "changed_bodies", "flatten", "is_foldable"]
 
@@ -23,7 +23,7 @@ _NOT_TENSORS = {"Optional", "SequenceConstruct", "SequenceEmpty", "SequenceErase
 
 def is_foldable(node: onnx.NodeProto) -> bool:
     """Whether a node gives the same tensors each time that its inputs are the same."""
-    return node.op_type not in _RANDOM | _NOT_TENSORS and not any(True for _ in subgraphs(node))
+    return node.op_type not in _RANDOM | _NOT_TENSORS and not subgraphs(node)
 
 
 def changed_bodies(node: onnx.NodeProto, change: Callable[[str, onnx.GraphProto], onnx.GraphProto]) -> onnx.NodeProto:
@@ -77,7 +77,7 @@ class _Flattened:
 
     def _placed(self, node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
         """A node with its bodies in the one namespace; ``names`` are the new names of all that it can see."""
-        if any(True for _ in subgraphs(node)):
+        if subgraphs(node):
             node = changed_bodies(node, lambda attribute, body: self._body(body, f"{label(node)}/{attribute}/", names))
         elif is_foldable(node) and all(name in self._fixed for name in reads(node)):
             self._fixed.update(name for name in node.output if name)

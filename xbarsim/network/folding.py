@@ -1,32 +1,50 @@
-"""Folding: every node that only depends on constants is computed once, beforehand.
+"""Folding: every node that only depends on constants is computed once, beforehand, unless that takes too much memory.
 
 A BatchNormalization behind a convolution goes into the convolution's weights.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
-from xbarsim.errors import ModelError
-from xbarsim.network.bodies import all_nodes, changed_bodies, flatten, is_foldable
-from xbarsim.network.graph import FLOATS, Graph, attribute, check_finite, label, reads, subgraphs
-from xbarsim.network.onnx import tensor_array
+from xbarsim.errors import DataError, ModelError
+from xbarsim.network.batchnorm import fold_batch_norms
+from xbarsim.network.bodies import flatten, is_foldable
+from xbarsim.network.graph import Constant, Graph, reads, subgraphs
 from xbarsim.network.sessions import Session
+from xbarsim.network.tensors import DENSE_BYTES, constant_value, declared, is_native
 
 __all__ = ["fold"]
+
+_PRODUCTS = {
+    "Conv", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "QLinearConv",
+    "QLinearMatMul", "RNN",
+}  # fmt: skip
+"""Operators whose weights are worth memory, beside those of other domains and what bodies read."""
+
+_BOUNDED = {"Compress", "DequantizeLinear", "NonZero", "QuantizeLinear", "Unique"}
+"""Operators whose result is no larger than a few times their inputs, even where its shape cannot be inferred."""
+
+_GROWTH = 8  # from 4-bit integers to float32, or from an index of a byte to int64
+
+_ROUNDS = 8
+"""Results may tell the sizes of others; more often than this, nothing but a model made for the purpose needs it."""
+
+_SHORT = 64  # elements of the longest constant that may be a shape
 
 
 def fold(model: onnx.ModelProto, path: Path) -> Graph:
     """The graph of a model with all that is constant computed.
+
+    Results of more than 256 MB are left to onnxruntime, which computes them when they are needed; weights of products
+    may be larger, up to 8 times what the file stores.
 
     Raises
     ------
@@ -54,115 +72,125 @@ def fold(model: onnx.ModelProto, path: Path) -> Graph:
         ),
         path,
     )
-    return _fold_batch_norms(folded)
+    return fold_batch_norms(folded)
 
 
 def _fold_constants(graph: Graph, path: Path) -> Graph:
-    """Compute every node that depends on constants alone, in one session that rewrites nothing."""
+    """Compute every node that depends on constants alone, in sessions that rewrite nothing."""
     constants = dict(graph.constants)
-    fixed: set[str] = set(constants)
-    still: list[onnx.NodeProto] = []
-    moving: list[onnx.NodeProto] = []
+    waiting: list[onnx.NodeProto] = []
     for node in graph.nodes:
-        tensor = next((item.t for item in node.attribute if item.name == "value"), None)
-        if node.op_type == "Constant" and tensor is not None:
-            constants[node.output[0]] = tensor_array(tensor, path)
-        elif not is_foldable(node) or not all(name in fixed for name in reads(node)):
-            moving.append(node)
-            continue
+        value = constant_value(node, path) if node.op_type == "Constant" and len(node.output) == 1 else None
+        if value is None:
+            waiting.append(node)
         else:
+            constants[node.output[0]] = value
+    held = replace(graph, nodes=tuple(waiting), constants=constants)
+    budget = 4 * DENSE_BYTES + _GROWTH * sum(map(_bytes, constants.values()))
+    for _ in range(_ROUNDS):
+        chosen, taken = _foldable(held, budget)
+        if not chosen:
+            break
+        budget -= taken
+        folded = _compute(held, chosen)
+        if folded.obstacle:  # one of them spoils it for all
+            for node in chosen:
+                if all(name in folded.constants for name in reads(node)):
+                    folded = _compute(folded, [node])
+        if len(folded.nodes) == len(held.nodes):
+            return folded
+        held = folded
+    return held
+
+
+def _foldable(graph: Graph, budget: int) -> tuple[list[onnx.NodeProto], int]:
+    """Nodes that depend on constants alone and whose results are known to be small enough, and what they take."""
+    fixed = set(graph.constants)
+    still: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        if is_foldable(node) and all(name in fixed for name in reads(node)):
             still.append(node)
-        fixed.update(output for output in node.output if output)
-    asked = {name for node in moving for name in reads(node)} | set(graph.outputs)
-    wanted = sorted({output for node in still for output in node.output if output} & asked)
-    held = replace(graph, nodes=tuple(moving), constants=constants)
-    if not wanted:
-        return held
+            fixed.update(output for output in node.output if output)
+    if not still:
+        return [], 0
+    sizes = _result_bytes(graph, still)
+    weights = _weights(graph)
+    known = dict(zip(graph.constants, map(_bytes, graph.constants.values()), strict=True))
+    chosen: list[onnx.NodeProto] = []
+    total = 0
+    for node in still:
+        names = [output for output in node.output if output]
+        if not all(name in known for name in reads(node)):
+            continue
+        source = _GROWTH * sum(known[name] for name in reads(node))
+        guess = source if node.op_type in _BOUNDED and all(name in graph.constants for name in reads(node)) else None
+        found = [sizes.get(name, guess) for name in names]
+        needed = sum(size for size in found if size is not None)
+        limit = max(DENSE_BYTES, source) if weights.intersection(names) else DENSE_BYTES
+        if None in found or needed > min(limit, budget - total):
+            continue
+        total += needed
+        known.update((name, size or 0) for name, size in zip(names, found, strict=True))
+        chosen.append(node)
+    return chosen, total
+
+
+def _weights(graph: Graph) -> set[str]:
+    """Names of tensors that a product's operands depend on."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        product = node.op_type in _PRODUCTS or node.domain not in ("", "ai.onnx") or subgraphs(node)
+        if product or found.intersection(node.output):
+            found.update(reads(node))
+    return found
+
+
+def _bytes(value: Constant) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return len(value.SerializeToString())
+
+
+def _result_bytes(graph: Graph, nodes: Sequence[onnx.NodeProto]) -> dict[str, int]:
+    """Sizes of the nodes' results, as far as onnx can tell."""
+    model, needed = graph.part(nodes, {}, [output for node in nodes for output in node.output if output])
+    for name, value in needed.items():
+        if isinstance(value, np.ndarray) and value.size <= _SHORT:
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+        else:
+            model.graph.input.append(declared(name, value))
     try:
-        part, needed = held.part(still, {}, wanted)
-        values = Session(part, graph.name, needed, optimise=False).run(wanted, {})
-    except ValueError as error:  # for example an element type that onnxruntime does not hand over to Python
-        kept = {id(node) for node in (*still, *moving)}
-        nodes = tuple(node for node in graph.nodes if id(node) in kept)
-        return replace(held, nodes=nodes, obstacle=str(error).removeprefix(f"{graph.name}: "))
-    for name, value in zip(wanted, values, strict=True):
-        array = np.asarray(value)
-        constants[name] = numpy_helper.from_array(array, name) if array.dtype == object else array
-    return replace(held, constants=constants)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception:  # of the compiled inference; nothing is known
+        return {}
+    found = {}
+    for item in (*inferred.graph.output, *inferred.graph.value_info):
+        kind = item.type.tensor_type
+        sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
+        if kind.elem_type and kind.HasField("shape") and min(sizes, default=0) >= 0:
+            width = helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
+            found[item.name] = math.prod(sizes) * width
+    return found
 
 
-def _fold_batch_norms(graph: Graph) -> Graph:
-    """Put a BatchNormalization that alone reads a convolution's result into its weights, in float64."""
-    uses = Counter(name for node in all_nodes(graph.nodes) for name in node.input)
-    uses.update(item.name for node in all_nodes(graph.nodes) for body in subgraphs(node) for item in body.output)
-    uses.update(list(graph.outputs))
-    fused = _BatchNorms(graph, uses)
-    nodes = tuple(fused.fuse(graph.nodes))
-    return replace(graph, nodes=nodes, constants=fused.constants, notes=fused.notes)
+def _compute(graph: Graph, nodes: Sequence[onnx.NodeProto]) -> Graph:
+    """The graph with these nodes' results as constants; as it was, but with an obstacle, if they cannot run."""
+    done = {id(node) for node in nodes}
+    left = tuple(node for node in graph.nodes if id(node) not in done)
+    asked = {name for node in left for name in reads(node)} | set(graph.outputs)
+    wanted = sorted({output for node in nodes for output in node.output if output} & asked)
+    constants = dict(graph.constants)
+    if wanted:
+        try:
+            part, needed = graph.part(nodes, {}, wanted)
+            values = Session(part, graph.name, needed, optimise=False).run(wanted, {})
+        except (ModelError, DataError) as error:
+            return replace(graph, obstacle=str(error).removeprefix(f"{graph.name}: "))
+        for name, value in zip(wanted, values, strict=True):
+            constants[name] = _constant(value, name)
+    return replace(graph, nodes=left, constants=constants)
 
 
-class _BatchNorms:
-    """What becomes of convolutions and the normalisations behind them; ``uses`` counts the readers of each tensor."""
-
-    def __init__(self, graph: Graph, uses: Counter[str]) -> None:
-        self.where, self.uses = graph.name, uses
-        self.constants, self.notes = dict(graph.constants), dict(graph.notes)
-
-    def fuse(self, nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-        """The nodes of one graph, and inside of them their bodies, with normalisations in convolutions."""
-        found: list[onnx.NodeProto] = []
-        places: dict[str, int] = {}
-        for node in nodes:
-            place = places.get(node.input[0]) if node.op_type == "BatchNormalization" and node.input else None
-            merged = None if place is None else self._merged(found[place], node)
-            if place is not None and merged is not None:
-                found[place] = merged
-                continue
-            if any(True for _ in subgraphs(node)):
-                node = changed_bodies(node, self._fuse_body)
-            if node.op_type == "Conv" and len(node.input) > 1:
-                places[node.output[0]] = len(found)
-            found.append(node)
-        return found
-
-    def _fuse_body(self, attribute: str, body: onnx.GraphProto) -> onnx.GraphProto:
-        nodes = self.fuse(body.node)
-        del body.node[:]
-        body.node.extend(nodes)
-        return body
-
-    def _arrays(self, names: Sequence[str]) -> list[npt.NDArray[Any]] | None:
-        values = [self.constants.get(name) for name in names]
-        found = [value for value in values if isinstance(value, np.ndarray) and value.dtype in FLOATS]
-        return found if len(found) == len(values) else None
-
-    def _merged(self, convolution: onnx.NodeProto, node: onnx.NodeProto) -> onnx.NodeProto | None:
-        """One convolution in place of both; None where that is not possible."""
-        if len(node.input) != 5 or self.uses[node.input[0]] != 1:
-            return None
-        training = attribute(node, "training_mode", 0, self.where) or len([name for name in node.output if name]) != 1
-        parameters = self._arrays(node.input[1:5])
-        weights = self._arrays([name for name in convolution.input[1:3] if name])
-        if training or attribute(node, "spatial", 1, self.where) != 1 or parameters is None or weights is None:
-            return None
-        if any(value.shape != weights[0].shape[:1] for value in (*parameters, *weights[1:])):
-            return None  # malformed; onnxruntime will say so
-        for name in (*convolution.input[1:3], *node.input[1:5]):
-            if name:
-                check_finite(name, np.asarray(self.constants[name]), self.where)
-        scale, offset, mean, variance = (value.astype(np.float64) for value in parameters)
-        with np.errstate(divide="ignore", invalid="ignore"):  # weights that are not finite are refused later
-            factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5, self.where))
-        kernel = weights[0]
-        bias = weights[1].astype(np.float64) if len(weights) > 1 else np.zeros(len(kernel))
-        names = [f"{node.output[0]}/weights", f"{node.output[0]}/bias"]
-        self.constants[names[0]] = (kernel * factor.reshape(-1, *[1] * (kernel.ndim - 1))).astype(kernel.dtype)
-        self.constants[names[1]] = ((bias - mean) * factor + offset).astype(kernel.dtype)
-        merged = onnx.NodeProto()
-        merged.CopyFrom(convolution)
-        merged.name = label(convolution)
-        del merged.input[1:], merged.output[:]
-        merged.input.extend(names)
-        merged.output.append(node.output[0])
-        self.notes[node.output[0]] = f"with {label(node)} (BatchNormalization) in its weights"
-        return merged
+def _constant(value: object, name: str) -> Constant:
+    array = np.asarray(value)
+    return array if is_native(array.dtype) else numpy_helper.from_array(array, name)

@@ -1,24 +1,31 @@
-"""Reading ONNX: a file becomes a model with its functions inlined, and tensors become arrays.
-
-Tensors that lie outside of the file are mapped, not read.
-"""
+"""Reading ONNX: a file becomes a model with its functions inlined; tensors that lie in other files stay there."""
 
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, external_data_helper, inliner, numpy_helper
+from onnx import TensorProto, inliner, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from xbarsim.errors import ModelError
-from xbarsim.network.graph import Constant, subgraphs
+from xbarsim.network.graph import subgraphs
+from xbarsim.network.tensors import external_file, external_tensors, tensor_array
+from xbarsim.network.wire import without_large_tensors
 
-__all__ = ["dense_array", "read_onnx", "tensor_array"]
+__all__ = ["read_onnx"]
+
+_PROTOBUF_BYTES = (1 << 31) - 1
+
+_MAPPED_BYTES = 64 << 20
+"""Files of models that are mapped. Smaller ones are read, so that they may be overwritten while they are in use."""
 
 _FORMATS = {
     b"\x89PNG": "a PNG image",
@@ -38,10 +45,11 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     Raises
     ------
     ModelError
-        The file cannot be read, is empty, truncated or no ONNX model.
+        The file cannot be read, is empty, truncated or no ONNX model; or a file that it refers to is missing, or lies
+        outside of its folder.
     """
     try:
-        content = path.read_bytes()
+        digest, content = _content(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
     if not content:
@@ -49,25 +57,47 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     for magic, what in _FORMATS.items():
         if content.startswith(magic):
             raise ModelError(f"{path}: is {what}, not an ONNX model")
+    if len(content) > _PROTOBUF_BYTES:
+        raise ModelError(f"{path}: larger than 2 GB without its initialisers; save it with tensors in other files")
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
         raise ModelError(f"{path}: not an ONNX model, or truncated") from None
+    del content
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph")
     if not _is_text(model.graph):
         raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
-    digest = hashlib.sha256(content)
-    for file in sorted({external_data_helper.ExternalDataInfo(tensor).location for tensor in _external(model)}):
-        if (path.parent / file).is_file():
-            with (path.parent / file).open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
     if model.functions:
         try:
             model = inliner.inline_local_functions(model)
         except Exception as error:  # of the compiled inliner: RuntimeError and its relatives
             raise ModelError(f"{path}: its functions cannot be inlined: {str(error).splitlines()[0]}") from None
+    files = {external_file(tensor, path) for tensor in external_tensors(model.graph)}
+    for file in sorted(files - {path.resolve()}):
+        try:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        except OSError as error:
+            raise ModelError(f"{path}: {file} cannot be read: {error.strerror or error}") from None
+    _gather(model.graph, path)
     return model, digest.hexdigest()
+
+
+def _content(path: Path) -> tuple[Any, bytes]:
+    """Digest and message of a file; the large tensors of a large file stay there."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        size = file.seek(0, os.SEEK_END)
+        if size > _MAPPED_BYTES and path.resolve().parent == path.parent.resolve():
+            with (
+                suppress(ValueError),  # damaged: protobuf says so
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                memoryview(mapped) as view,
+            ):
+                return digest, without_large_tensors(view, path.name)
+        file.seek(0)
+        return digest, file.read(_PROTOBUF_BYTES + 1)
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:
@@ -84,43 +114,33 @@ def _is_text(graph: onnx.GraphProto) -> bool:
     return all(isinstance(name, str) for name in names)
 
 
-def _external(model: onnx.ModelProto) -> list[TensorProto]:
-    return [item for item in model.graph.initializer if external_data_helper.uses_external_data(item)]
+def _gather(graph: onnx.GraphProto, path: Path, inside: bool = False) -> None:
+    """Leave nothing but initialisers of the whole graph in other files: only those can be handed over by reference."""
+    for item in graph.initializer if inside else ():
+        _embed(item, path)
+    for sparse in graph.sparse_initializer:
+        _embed(sparse.values, path)
+        _embed(sparse.indices, path)
+    constants = []
+    for node in graph.node:
+        for item in node.attribute:
+            plain = node.op_type == "Constant" and item.name == "value" and len(node.output) == 1
+            if not inside and plain and uses_external_data(item.t):
+                constants.append(node)
+                graph.initializer.add().CopyFrom(item.t)
+                graph.initializer[-1].name = node.output[0]
+                continue
+            for tensor in (item.t, *item.tensors, item.sparse_tensor.values, item.sparse_tensor.indices):
+                _embed(tensor, path)
+        for body in subgraphs(node):
+            _gather(body, path, inside=True)
+    for node in constants:
+        graph.node.remove(node)
 
 
-def tensor_array(tensor: TensorProto, path: Path) -> Constant:
-    """A tensor as an array, read from its own file where it lies outside of the model's."""
-    if external_data_helper.uses_external_data(tensor):
-        held = TensorProto()
-        held.CopyFrom(tensor)
-        try:
-            external_data_helper.load_external_data_for_tensor(held, str(path.parent))
-        except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(f"{path}: tensor {tensor.name!r} cannot be read: {reason}") from None
-        held.data_location = TensorProto.DEFAULT
-        tensor = held
-    try:
-        value = numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: tensor {tensor.name!r} is malformed: {str(error).splitlines()[0]}") from None
-    return value if value.dtype.kind in "biufc" and value.dtype.isbuiltin == 1 else tensor
-
-
-def dense_array(sparse: onnx.SparseTensorProto, path: Path) -> npt.NDArray[Any]:
-    """A sparse tensor as a dense array.
-
-    Raises
-    ------
-    ModelError
-        Its values or indices are malformed.
-    """
-    values, indices = tensor_array(sparse.values, path), tensor_array(sparse.indices, path)
-    if not isinstance(values, np.ndarray) or not isinstance(indices, np.ndarray):
-        raise ModelError(f"{path}: sparse tensor {sparse.values.name!r} has an unsupported element type")
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return dense
+def _embed(tensor: TensorProto, path: Path) -> None:
+    """Read a tensor from its own file into the model."""
+    if uses_external_data(tensor):
+        value = tensor_array(tensor, path)
+        held = numpy_helper.from_array(value, tensor.name) if isinstance(value, np.ndarray) else value
+        tensor.CopyFrom(held)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from xbarsim.network.graph import label, subgraphs
+from xbarsim.network.tensors import declared
 
 __all__ = ["Reference", "UnsupportedError"]
 
@@ -66,12 +67,11 @@ class Reference:
         """The model with its constants as inputs: so none is copied into a message and back."""
         typed = onnx.ModelProto()
         typed.CopyFrom(model)
-        declared = {item.name for item in model.graph.input}
+        inputs = {item.name for item in model.graph.input}
         for name, value in self._constants.items():
-            if name in declared:  # before IR version 4, constants were inputs too
+            if name in inputs:  # before IR version 4, constants were inputs too
                 continue
-            element = helper.np_dtype_to_tensor_dtype(value.dtype)
-            typed.graph.input.append(helper.make_tensor_value_info(name, element, value.shape))
+            typed.graph.input.append(declared(name, value))
         return typed
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
@@ -34,7 +33,7 @@ def start(
     optimise: bool,
     folder: str = "",
     constants: Mapping[str, npt.NDArray[Any]] | None = None,
-    prepack: bool = True,
+    frugal: bool = False,
 ) -> Any:
     """A session of onnxruntime.
 
@@ -47,27 +46,34 @@ def start(
     folder
         Where tensors stored in files lie.
     constants
-        Initialisers that the model declares as stored in "memory".
-    prepack
-        Whether weights of products may be copied into a form that is faster to multiply with.
+        Initialisers that the model declares as stored in "memory"; they must live as long as the session.
+    frugal
+        Whether to keep no second copies of constants: neither weights packed for faster products, nor what follows
+        from constants alone, which for one row of a table would read all of it.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4  # its errors are raised, not printed
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not prepack:
+    # float32: by default activations that meet weights of 8 bits or less are rounded to 8 bits themselves
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    if frugal:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     if constants:
-        values = [ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value)) for value in constants.values()]
+        values = [ort.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
         options.add_external_initializers(list(constants), values)
     # without its fallback, which prints to the terminal and tries the same again
     return ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        model.SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+        enable_fallback=0,
+        disabled_optimizers=["ConstantFolding"] if frugal else None,
     )
 
 

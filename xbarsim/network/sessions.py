@@ -6,6 +6,7 @@ threads at once.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -17,21 +18,22 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.graph import Constant
-from xbarsim.network.onnx import dense_array, tensor_array
 from xbarsim.network.reference import Reference, UnsupportedError
 from xbarsim.network.runtime import is_unsupported, parse_type, reason, relabel, start
+from xbarsim.network.tensors import dense_array, tensor_array
 
 __all__ = ["Session", "aligned", "aligned_empty", "constant_proto"]
 
 _ALIGNMENT = 64  # bytes; what onnxruntime gives its own tensors
 _BESIDE_BYTES = 1 << 16  # larger constants are handed over beside the model, not inside of it
 
-_PREPACKED_BYTES = 256 << 20
-"""Constants of which onnxruntime may keep a second copy, packed for faster products. More is not worth its memory:
-most products run on crossbars."""
+_COPIED_BYTES = 256 << 20
+"""Constants of which onnxruntime may keep second copies, for speed. More is not worth the memory: most products run on
+crossbars."""
 
 
 def aligned_empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -111,15 +113,16 @@ class Session:
         self.inputs = tuple(item.name for item in model.graph.input)
         self.outputs = tuple(item.name for item in model.graph.output)
         self._model = model
-        self._constants = dict(constants or {})
+        self._constants = {**_misplaced(model, Path(folder) / Path(name).name), **(constants or {})}
         self._folder = folder
         self._why = ""
         self._reference: Reference | None = None
         self._lock = threading.Lock()
         self._runtime: Any = None
+        self._held: Mapping[str, npt.NDArray[Any]] = {}
         relabel(model)
         try:
-            self._runtime, types = _start(model, self._constants, optimise, folder)
+            self._runtime, self._held, types = _start(model, self._constants, optimise, folder)
         except Exception as error:  # onnxruntime's errors share no base class
             self._why = reason(error)
             try:
@@ -167,7 +170,7 @@ class Session:
 
     def _failure(self, engine: str, feeds: Mapping[str, Any], why: str) -> DataError:
         shapes = ", ".join(f"{key} {_shape(value)}" for key, value in feeds.items())
-        return DataError(f"{self.name}: {engine} fails for inputs of shape {shapes}: {why}")
+        return DataError(f"{self.name}: {engine} fails{f' for inputs of shape {shapes}' if shapes else ''}: {why}")
 
     def _fallback(self) -> Reference:
         """The model in the reference evaluator; made when it is first needed."""
@@ -191,8 +194,8 @@ def _shape(value: Any) -> str:
 
 def _start(
     model: onnx.ModelProto, constants: Mapping[str, Constant], optimise: bool, folder: str
-) -> tuple[Any, dict[str, onnx.TypeProto]]:
-    """The model in onnxruntime, and the types of its outputs; ``model`` is as before."""
+) -> tuple[Any, Mapping[str, npt.NDArray[Any]], dict[str, onnx.TypeProto]]:
+    """The model in onnxruntime, arrays that it may refer to, and its types; ``model`` is as before."""
     own = len(model.graph.initializer)
     mapped = [value for value in constants.values() if _is_mapped(value)]
     if mapped and not folder:
@@ -210,13 +213,12 @@ def _start(
             place = {"location": os.path.relpath(str(value.filename), folder), "offset": value.offset}
         else:
             place = {"location": "memory"}
-            beside[name] = value
+            beside[name] = np.ascontiguousarray(value)
         for key, entry in place.items():
             tensor.external_data.add(key=key, value=str(entry))
-    total += sum(8 * np.prod(item.dims, dtype=float) for item in model.graph.initializer[:own])
-    prepack = total <= _PREPACKED_BYTES
+    total += sum(map(_bytes, model.graph.initializer[:own]))
     try:
-        runtime = start(model, optimise=optimise, folder=folder, constants=beside, prepack=prepack)
+        runtime = start(model, optimise=optimise, folder=folder, constants=beside, frugal=total > _COPIED_BYTES)
     finally:
         del model.graph.initializer[own:]
     types = {}
@@ -225,9 +227,28 @@ def _start(
         if kind is None:
             raise TypeError(f"onnxruntime does not exchange {item.type} with NumPy")
         types[item.name] = kind
-    return runtime, types
+    return runtime, beside, types
+
+
+def _bytes(tensor: TensorProto) -> int:
+    width = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return int(width * math.prod(tensor.dims))
 
 
 def _is_mapped(value: Constant) -> TypeGuard[np.memmap[Any, Any]]:
-    """Whether an array is a whole map of a file: of parts of one, NumPy does not know the place."""
-    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap)
+    """Whether an array is a whole map of a file, not a part whose place NumPy does not know, and well aligned."""
+    return isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.offset % _ALIGNMENT == 0
+
+
+def _misplaced(model: onnx.ModelProto, path: Path) -> dict[str, Constant]:
+    """Take out of a model the initialisers that onnxruntime must not map itself, for it relies on their alignment."""
+
+    def is_aligned(item: TensorProto) -> bool:
+        offset = next((entry.value for entry in item.external_data if entry.key == "offset"), "0")
+        return offset.isdigit() and int(offset) % _ALIGNMENT == 0
+
+    found = [item for item in model.graph.initializer if uses_external_data(item) and not is_aligned(item)]
+    arrays = {item.name: tensor_array(item, path) for item in found}
+    for item in found:
+        model.graph.initializer.remove(item)
+    return arrays

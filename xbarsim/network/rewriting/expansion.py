@@ -87,7 +87,7 @@ class _Expansion:
         """The nodes of one graph and, inside of them, of their bodies."""
         found: list[onnx.NodeProto] = []
         for node in nodes:
-            if any(True for _ in subgraphs(node)):
+            if subgraphs(node):
                 found.append(changed_bodies(node, self._body))
                 continue
             draft = self._draft(node)
@@ -116,8 +116,6 @@ class _Expansion:
         rewriter = REWRITERS.get((domain, node.op_type))
         if rewriter is None or any(output in self.reasons for output in node.output if output):
             return None
-        if self._opset < OPSET:
-            return f"operator set {self._opset} is too old to take {node.op_type} apart; {OPSET} or later is needed"
         scope = Scope(
             where=self.graph.name,
             constants=self.constants,
@@ -125,7 +123,10 @@ class _Expansion:
             shape_of=self._shape,
             type_of=self._type,
         )
-        return rewriter(node, scope)
+        draft = rewriter(node, scope)
+        if isinstance(draft, Draft) and self._opset < OPSET:
+            return f"{node.op_type} of operator set {self._opset}; {OPSET} or later is needed to take it apart"
+        return draft
 
     def _kind(self, name: str) -> onnx.TypeProto | None:
         if self._types is None:
