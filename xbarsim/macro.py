@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -151,18 +151,33 @@ class Macro:
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
         self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
         self._scale = chip.mapping.full_scale(matrix)
-        self.stages = stages or self._program(matrix, seed, write, layer, faults)
-        self._noise = (seed, layer, "read", write)
-        self._product = self._prepare()
-
-    def _program(self, matrix: Array, seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
-        chip = self.chip
-        target = nominal(matrix, chip)[1]
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
+        self._noise = (seed, layer, "read", write)
+        given = np.asarray(weights)
+        kept = given.copy() if given.flags.writeable else given
+        self._program = partial(self._write, kept, seed, write, layer, faults)
+        made = stages or self._write(matrix, seed, write, layer, faults)
+        self._held = made if stages or not chip.wires.are_ideal else None
+        self._faults, self._offset = made.faults, made.at_zero
+        self._absent = made.target.owned.size - np.count_nonzero(made.target.owned)
+        self._product = self._prepare(made)
+
+    def _write(self, weights: npt.NDArray[Any], seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
+        chip = self.chip
+        target = nominal(check_weights(weights), chip)[1]
         programmed, aged, found = program(target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults)
         seen = effective(aged, chip, self.tiling, self._threads)
         return Stages(target, programmed, aged, seen, found, self._at_zero(target))
+
+    @property
+    def stages(self) -> Stages:
+        """Cells at every stage.
+
+        They take many times the memory of the product, and are held only where wires had to be solved for them; others
+        are programmed again, which gives the same cells.
+        """
+        return self._held or self._program()
 
     def _at_zero(self, target: Cells) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
@@ -178,8 +193,8 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self) -> Product:
-        chip, stages, adc = self.chip, self.stages, self._adc
+    def _prepare(self, stages: Stages) -> Product:
+        chip, adc = self.chip, self._adc
         parts = (self._scale, self.tiling, self._inputs)
         if not chip.device.iv.is_linear:
             return SolvedProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
@@ -198,9 +213,7 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        owned = self.stages.target.owned
-        absent = owned.size - np.count_nonzero(owned)
-        return self.tiling.n_cells - int(absent) * self.tiling.cells_per_weight
+        return self.tiling.n_cells - int(self._absent) * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:
@@ -221,7 +234,7 @@ class Macro:
     @property
     def faults(self) -> FaultMap:
         """The stuck cells of each array."""
-        return self.stages.faults
+        return self._faults
 
     def conductance(self, column: Literal["plus", "minus", "reference"], stage: Stage = "effective") -> Array:
         """Conductances [S] of all cells.
@@ -307,8 +320,8 @@ class Macro:
         y, conversions, clipped = self._product.multiply(panels, reads)
         self.activity.conversions += conversions
         self.activity.adc_clipped += clipped
-        if self.stages.at_zero is not None:
-            y -= self.stages.at_zero[:, None]
+        if self._offset is not None:
+            y -= self._offset[:, None]
         return y
 
     def _key(self, visit: int) -> np.uint64:

@@ -23,6 +23,9 @@ __all__ = ["Stages", "nominal", "program"]
 
 Array = npt.NDArray[np.float64]
 
+_PASS = 1 << 16
+"""Weights that are encoded at once: intermediate results stay small."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stages:
@@ -51,17 +54,20 @@ def nominal(weights: Array, chip: Chip) -> tuple[Array, Cells]:
     """Full-scale weight of each output, and target conductances."""
     mapping, device = chip.mapping, chip.device
     scale = mapping.full_scale(weights)
-    normalised = np.clip(weights.T / scale, -1.0, 1.0)
-    reference = np.empty((weights.shape[1], 0, mapping.weight_slices))
-    if isinstance(mapping, OffsetColumn):
-        plus, middle = mapping.encode(normalised, chip.middle)
-        values = plus[:, :, None]
-        if mapping.reference == "column":
-            tiles = Tiling.of(chip, *weights.shape).column_tiles
-            reference = device.targets(middle[:, :1].repeat(tiles, axis=1), mapping.weight_slices)
-    else:
-        values = np.stack(mapping.encode(normalised), axis=2)
-    targets = device.targets(values, mapping.weight_slices)
+    n_out, n_in = weights.shape
+    targets = np.empty((n_in, n_out, mapping.polarities, mapping.weight_slices))
+    reference = np.empty((n_in, 0, mapping.weight_slices))
+    if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
+        tiles = Tiling.of(chip, *weights.shape).column_tiles
+        reference = device.targets(np.full((n_in, tiles), chip.middle), mapping.weight_slices)
+    step = max(1, _PASS // n_out)
+    for start in range(0, n_in, step):
+        normalised = np.clip(weights.T[start : start + step] / scale, -1.0, 1.0)
+        if isinstance(mapping, OffsetColumn):
+            values = mapping.encode(normalised, chip.middle)[0][:, :, None]
+        else:
+            values = np.stack(mapping.encode(normalised), axis=2)
+        targets[start : start + step] = device.targets(values, mapping.weight_slices)
     owned = mapping.has_cell(weights.T)
     if not owned.all():
         targets[~owned] = 0.0
@@ -86,8 +92,10 @@ def program(
     aged : conductances at read time (drifted)
     faults : the faults of each array
     """
+    device, drifts = chip.device, chip.device.drifts
+    if faults is None and not chip.faults.any and not drifts and device.d2d is None and device.c2c is None:
+        return target, target, FaultMap({})
     programmed = target.empty()
-    drifts = chip.device.drifts
     aged = target.empty() if drifts else programmed
     found: dict[str, CellFaults] = {}
     for tile in tiling:

@@ -186,9 +186,9 @@ def _linear_currents(
     matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, threads: int | None
 ) -> Callable[[], Iterable[Array]]:
     """Magnitudes of the column currents [S x level] of all calibration inputs, given anew by each call."""
-    cells = effective(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads)
-    g = columns(cells, chip)
+    g = columns(effective(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads), chip)
     rows = min(chip.array.rows, g.shape[0])
+    n_columns = g.shape[1]
     tiles = [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, g.shape[0], rows)]
     nothing = np.empty((0, 0, 0, analog.COLUMNS))
     reads = analog.Reads(np.uint64(0), 0, 1)
@@ -196,7 +196,7 @@ def _linear_currents(
     def currents() -> Iterable[Array]:
         for chunk in chunks():
             for plane in inputs.planes(inputs.levels(chunk)[0]):
-                out = np.empty((g.shape[1], plane.shape[1]))
+                out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
                     analog.linear(part.values[None], packed, nothing, reads, out)

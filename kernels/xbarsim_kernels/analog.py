@@ -221,18 +221,23 @@ def combined(codes: Floats, columns: Integers, weights: Doubles, removed: Double
     outputs, vectors = out.shape
     lanes = codes.shape[2]
     total = np.empty(lanes)
+    # unsigned indices: Numba need not ask whether they are negative, so loops compile to vector moves
+    every = np.uint64(lanes)
     for block in range(codes.shape[0]):
-        start = block * lanes
-        width = min(lanes, vectors - start)
+        start = np.uint64(block * lanes)
+        width = np.uint64(min(lanes, vectors - block * lanes))
         for o in range(outputs):
-            total[:] = 0.0
             for t in range(weights.size):
-                weight, source = weights[t], codes[block, columns[o, t]]
-                for p in range(lanes):
-                    total[p] += weight * source[p]
+                weight, column = weights[t], columns[o, t]
+                if t == 0:
+                    for p in range(every):
+                        total[p] = weight * codes[block, column, p]
+                else:
+                    for p in range(every):
+                        total[p] += weight * codes[block, column, p]
             if removed.size:
                 for p in range(width):
                     total[p] -= removed[start + p]
-            target, factor = out[o, start : start + width], gain[o]
+            factor = gain[o]
             for p in range(width):
-                target[p] = total[p] * factor
+                out[o, start + p] = total[p] * factor

@@ -153,18 +153,6 @@ def scatter_columns(columns: Floats, first: int, bias: Floats, channel: int, out
 
 
 @kernel
-def _add(target: Floats, start: int, step: int, source: Floats, origin: int, count: int) -> None:
-    to, fro = np.uint64(start), np.uint64(origin)
-    if step == 1:
-        for q in range(np.uint64(count)):
-            target[to + q] += source[fro + q]
-    else:
-        stride = np.uint64(step)
-        for q in range(np.uint64(count)):
-            target[to + q * stride] += source[fro + q]
-
-
-@kernel
 def _add_lines(source: Floats, geometry: npt.NDArray[np.int64], place: Any, shape: Any, flat: Floats) -> None:
     """One row of columns, line by line of the input map."""
     channels, depth, height, width = shape
@@ -184,7 +172,14 @@ def _add_lines(source: Floats, geometry: npt.NDArray[np.int64], place: Any, shap
         begin, end = max(w, low), min(w + count, high)
         if 0 <= z < depth and 0 <= y < height and begin < end:
             target = (((n * channels + c) * depth + z) * height + y) * width + begin * stride_w + shift_w
-            _add(flat, target, stride_w, source, done + begin - w, end - begin)
+            # unsigned indices: Numba need not ask whether they are negative
+            to, fro, step = np.uint64(target), np.uint64(done + begin - w), np.uint64(stride_w)
+            if stride_w == 1:
+                for q in range(np.uint64(end - begin)):
+                    flat[to + q] += source[fro + q]
+            else:
+                for q in range(np.uint64(end - begin)):
+                    flat[to + q * step] += source[fro + q]
         done += count
         w = 0
         h += 1

@@ -98,8 +98,7 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: i
     for layer in partition.layers:
         size = layer.shape[1] * len(layer.weights) * max(4, layer.dtype.itemsize)
         kept[layer.name] = _Sample(layer, count, max(1, min(_VECTORS, budget // size)))
-    exact = exact_executor(partition)
-    exact.run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
+    exact_executor(partition).run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
     ranges = {}
     for layer in partition.layers:
         parts = kept.pop(layer.name).parts

@@ -256,7 +256,7 @@ class Network:
             ranges = found.ranges[layer.name] if found else (None,) * len(layer.weights)
             layers[layer.name] = tuple(
                 Macro(
-                    weights.astype(np.float64),
+                    weights,
                     chip,
                     seed=seed,
                     write=write,

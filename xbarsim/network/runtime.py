@@ -55,6 +55,8 @@ def start(
     options.log_severity_level = 4  # its errors are raised, not printed
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    # each session would keep the memory of its largest run for good
+    options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # float32: by default activations that meet weights of 8 bits or less are rounded to 8 bits themselves
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")

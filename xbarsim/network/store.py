@@ -126,7 +126,7 @@ def _read(
     def macro(name: str, weights: npt.NDArray[Any], layer: Layer) -> Macro:
         group = file["macros"][quote(name, safe="")]
         return Macro(
-            weights.astype(np.float64),
+            weights,
             chip,
             seed=seed,
             write=write,
