@@ -6,6 +6,7 @@ import os
 import zipfile
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from npz_models import convolution, saved
@@ -251,6 +252,10 @@ def test_commands_take_manifests(xbarsim, tmp_path):
     assert done.code == 0, done.err
     assert [layer["name"] for layer in json.loads(done.out)["layers"]] == ["conv1", "conv2", "fc"]
     assert "conv1" in xbarsim("summary", "net.npz", "--manifest", "m.toml").out
+    done = xbarsim("run", "net.npz", "--manifest", "m.toml", "--data", "data.npz", "--chip", "ideal", "--out", "o.h5")
+    assert done.code == 0, done.err
+    with h5py.File("o.h5") as file:
+        assert file.attrs["manifest"] == "m.toml"
     done = xbarsim("run", "net.npz", "--data", "data.npz")
     assert done.code == 2
     assert "say what the layers are in one" in done.err

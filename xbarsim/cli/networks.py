@@ -166,6 +166,7 @@ def run(
         provenance = {
             "model": str(network.path),
             "model_sha256": network.digest,
+            "manifest": manifest or "",
             "data": str(data.path),
             "data_sha256": data.digest,
             "data_format": data.format,
