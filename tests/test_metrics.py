@@ -390,3 +390,32 @@ def test_outputs_that_cannot_be_compared(tmp_path):
         xs.evaluate(network, data, NOISY)
     ideal = xs.evaluate(network, data, xs.Chip.load("ideal"))
     assert ideal.chips[0].metrics == {"cosine": pytest.approx(1.0), "mse": 0.0}
+
+
+def test_layers_that_did_not_run_have_no_figure(tmp_path, xbarsim):
+    """A branch that is not taken is not exact."""
+
+    def branch(number):
+        nodes = [helper.make_node("MatMul", ["x", f"w{number}"], [f"y{number}"], name=f"product{number}")]
+        return helper.make_graph(nodes, f"branch{number}", [], [info(f"y{number}", TensorProto.FLOAT, ["N", 3])])
+
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("If", ["flag"], ["y"], name="choice", then_branch=branch(0), else_branch=branch(1))],
+        "if",
+        [info("x", TensorProto.FLOAT, ["N", 6]), info("flag", TensorProto.BOOL, [])],
+        [info("y", TensorProto.FLOAT, ["N", 3])],
+        [numpy_helper.from_array(random(6, 3, seed=seed), f"w{seed}") for seed in (0, 1)],
+    )
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), "m.onnx")
+    np.savez("d.npz", x=random(20, 6), flag=np.array(False))
+    network = xs.load("m.onnx")
+    layers = xs.evaluate(network, xs.Dataset.load("d.npz", network), NOISY).chips[0].layers
+    found = {layer.name: layer.signal_to_error_db for layer in layers}
+    assert len(found) == 2
+    ran, idle = sorted(found.values(), key=np.isnan)
+    assert 0 < ran < 40
+    assert np.isnan(idle)
+    printed = xbarsim("run", "m.onnx", "--data", "d.npz", "--chip", "ideal").out.splitlines()
+    assert [line.split()[3] for line in printed if "then_branch" in line] == ["-"]
+    assert [line.split()[3] for line in printed if "else_branch" in line] == ["exact"]

@@ -199,6 +199,8 @@ def _figures(
             exact = digital[:watched] if name == output else reference.layers[name][start:end]
             # sample by sample: sums must not depend on how the data are cut
             for one, other in zip(exact, result.get(name, [None] * watched), strict=False):
+                if not one.size:  # a layer of a branch that was not taken
+                    continue
                 signal[name].append(_power(one))
                 # the chip may have taken another branch, or other numbers of turns
                 same = other is not None and other.shape == one.shape
@@ -210,7 +212,7 @@ def _figures(
             name,
             sum(macro.n_tiles for macro in macros),
             sum(macro.n_cells for macro in macros),
-            _decibel(sum(signal[name]), sum(error[name])) if name in signal else float("nan"),
+            _decibel(sum(signal[name]), sum(error[name])) if signal.get(name) else float("nan"),
             network.activity[name],
             sum((macro.faults.count() for macro in macros), FaultCount()),
         )

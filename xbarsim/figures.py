@@ -28,7 +28,8 @@ class LayerFigures:
     """Cells, those of reference columns included."""
     signal_to_error_db: float
     """Power of the digital network's output over the power of the difference, over the monitored samples [dB];
-    infinite where they are equal. The difference includes what earlier layers contribute."""
+    infinite where they are equal, NaN where the layer did not run. The difference includes what earlier layers
+    contribute."""
     activity: Activity
     """What the converters did."""
     faults: FaultCount

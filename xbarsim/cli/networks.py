@@ -269,13 +269,13 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         "stuck-off",
     ):
         table.add_column(name, justify="left" if name == "layer" else "right")
-    for layer in figures["layers"]:
-        decibel = layer["signal_to_error_db"]
+    for index, layer in enumerate(figures["layers"]):
+        decibel = sum(one.layers[index].signal_to_error_db for one in found.chips) / len(found.chips)
         table.add_row(
             layer["name"],
             f"{layer['tiles']:.0f}",
             f"{layer['cells']:.0f}",
-            "exact" if decibel is None else f"{decibel:.1f}",
+            "exact" if decibel == float("inf") else "-" if decibel != decibel else f"{decibel:.1f}",
             f"{layer['adc_clip_rate']:.3%}",
             f"{layer['dac_clip_rate']:.3%}",
             *(
