@@ -17,6 +17,7 @@ from xbarsim.network.tensors import dense_array, tensor_array
 
 __all__ = ["all_nodes", "changed_bodies", "flatten", "is_foldable"]
 
+_CONTROL = {"If", "Loop", "Scan"}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _NOT_TENSORS = {"Optional", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SplitToSequence"}
 
@@ -76,8 +77,13 @@ class _Flattened:
             self.nodes.append(self._placed(node, names))
 
     def _placed(self, node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-        """A node with its bodies in the one namespace; ``names`` are the new names of all that it can see."""
-        if subgraphs(node):
+        """A node with its bodies in the one namespace; ``names`` are the new names of all that it can see.
+
+        Bodies of other operators than control flow belong to whoever runs the operator.
+        """
+        if subgraphs(node) and node.op_type not in _CONTROL:
+            node = changed_bodies(node, lambda attribute, body: _seen_from_within(body, names))
+        elif subgraphs(node):
             node = changed_bodies(node, lambda attribute, body: self._body(body, f"{label(node)}/{attribute}/", names))
         elif is_foldable(node) and all(name in self._fixed for name in reads(node)):
             self._fixed.update(name for name in node.output if name)
@@ -120,6 +126,22 @@ class _Flattened:
             flat.output.add().CopyFrom(item)
             flat.output[-1].name = name
         return flat
+
+
+def _seen_from_within(body: onnx.GraphProto, names: Mapping[str, str]) -> onnx.GraphProto:
+    """A body that calls what it reads from around it by new names."""
+    own = {item.name for item in (*body.input, *body.initializer)}
+    own |= {item.values.name for item in body.sparse_initializer}
+    seen = {name: new for name, new in names.items() if name not in own}
+    for number, node in enumerate(body.node):
+        if subgraphs(node):
+            body.node[number].CopyFrom(changed_bodies(node, lambda attribute, inner: _seen_from_within(inner, seen)))
+        node.input[:] = [seen.get(name, name) for name in node.input]
+        for name in node.output:
+            seen.pop(name, None)
+    for item in body.output:
+        item.name = seen.get(item.name, item.name)
+    return body
 
 
 def flatten(graph: onnx.GraphProto, path: Path) -> tuple[list[onnx.NodeProto], dict[str, Constant]]:
