@@ -57,8 +57,9 @@ def test_huge_arrays_need_no_memory(tmp_path):
     array = np.lib.format.open_memmap(path / "x.npy", "w+", np.float32, (1_000_000, 2000))
     array[999_999] = 1.5
     del array
+    network = identity(tmp_path, "N", 2000)
     tracemalloc.start()
-    data = xs.Dataset.load(path, identity(tmp_path, "N", 2000))
+    data = xs.Dataset.load(path, network)
     last = data.part(999_998, 1_000_000)["x"]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
