@@ -28,6 +28,7 @@ from xbarsim.network.graph import Graph
 from xbarsim.network.layers import Layer
 from xbarsim.network.npz import read_npz_model
 from xbarsim.network.onnx import read_onnx
+from xbarsim.network.opsets import versions
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.rewriting.expansion import expand
@@ -73,8 +74,7 @@ class Network:
     def __init__(self, path: Path, model: onnx.ModelProto, digest: str) -> None:
         self.path = path
         self.digest = digest
-        self.graph: Graph = fold(model, path)
-        self.partition: Partition = partition(expand(self.graph, {}))
+        self.graph, self.partition = _cut(model, path)
         self.batching: Batching = plan_batches(self.partition)
         self._model = model
         self._sessions: dict[tuple[str, ...], Session] = {}
@@ -345,12 +345,22 @@ class Network:
                     if name not in known:
                         names = ", ".join(layer.name for layer in self.layers)
                         raise DataError(f"cannot capture {name!r}: no tensor of {self.path}; layers: {names}")
-                model = onnx.ModelProto()
-                model.CopyFrom(self._model)
-                model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-                session = Session(model, str(self.path), folder=str(self.path.parent.resolve()))
+                session = self._start(inner)
                 self._sessions = {key: held for key, held in self._sessions.items() if not key} | {inner: session}
             return self._sessions[inner]
+
+    def _start(self, inner: tuple[str, ...]) -> Session:
+        refused = []
+        # as it is, if that runs at all
+        for version in sorted(versions(self._model), key=lambda version: version is not self._model):
+            model = onnx.ModelProto()
+            model.CopyFrom(version)
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+            try:
+                return Session(model, str(self.path), folder=str(self.path.parent.resolve()))
+            except ModelError as error:
+                refused.append(error)
+        raise refused[0]
 
     def _declared_outputs(self) -> dict[str, TensorInfo]:
         """Declared types, completed by what shape inference finds."""
@@ -360,6 +370,18 @@ class Network:
             info = tensor_info(kind)
             found[name] = info if info.shape is not None else TensorInfo(info.dtype, shapes.get(name))
         return found
+
+
+def _cut(model: onnx.ModelProto, path: Path) -> tuple[Graph, Partition]:
+    """The graph of a model and its partition, in the first of its versions that runs."""
+    refused = []
+    for version in versions(model):
+        try:
+            graph = fold(version, path)
+            return graph, partition(expand(graph, {}))
+        except ModelError as error:
+            refused.append((version is model, error))
+    raise next(error for own, error in refused if own) from None
 
 
 def load(path: str | Path, *, manifest: Mapping[str, Any] | str | Path | None = None) -> Network:

@@ -148,7 +148,7 @@ def is_unsupported(error: Exception) -> bool:
 
 
 _LACKING = re.compile(
-    "not implemented|NOT_IMPLEMENTED|unimplemented|not (?:yet |currently )?supported|unsupported|"
+    "not implemented|NOT_IMPLEMENTED|not defined for|unimplemented|not (?:yet |currently )?supported|unsupported|"
     "No corresponding Numpy type|can't be converted to MLDataType",
     re.IGNORECASE,
 )
