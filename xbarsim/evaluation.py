@@ -42,6 +42,7 @@ def evaluate(
     calibration: Calibration | Any = None,
     write: int = 0,
     batch: int = 256,
+    memory: int | None = None,
     workers: int | None = None,
     monitor: int = 64,
     metrics: Sequence[str | Callable[..., Any] | Metric] | None = None,
@@ -67,6 +68,8 @@ def evaluate(
         Number of the write (see `Macro`).
     batch : int
         Samples that are in memory at once; results do not depend on it.
+    memory : int, optional
+        Bytes that activations of one chip may take at once (see `ProgrammedNetwork.run`).
     workers : int, optional
         Chips that are simulated side by side; the default is the number of processors. With fewer chips, the rest
         solves arrays side by side.
@@ -119,7 +122,7 @@ def evaluate(
             programmed = network.program(
                 chip, seed=seed, write=write, calibration=ranges, faults=faults, dtype=dtype, threads=threads
             )
-            return _figures(programmed, data, reference, seed, batch, progress or _quiet, stop)
+            return _figures(programmed, data, reference, seed, batch, memory, progress or _quiet, stop)
 
         finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
@@ -175,6 +178,7 @@ def _figures(
     reference: Reference,
     seed: int,
     batch: int,
+    memory: int | None,
     progress: Progress,
     stop: threading.Event,
 ) -> ChipFigures:
@@ -188,7 +192,7 @@ def _figures(
             raise _StoppedError
         watched = max(0, min(end, reference.monitored) - start)
         feeds = data.part(start, end)
-        found = network.run(feeds, first_sample=start, capture=names if watched else ())
+        found = network.run(feeds, first_sample=start, capture=names if watched else (), memory=memory)
         wanted = {name: found[name] for name in (output, *names) if name in found}
         result = reference.by_sample(wanted, feeds, end - start)
         digital = reference.part(start, end)

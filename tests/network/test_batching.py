@@ -391,3 +391,54 @@ def test_sizes_that_the_model_leaves_open_are_followed_at_run_time(tmp_path, ops
     cut, counted = run_in_pieces(network, x, [3, 20], NOISY, calibration=calibration)
     np.testing.assert_array_equal(cut["y"], whole["y"])
     assert counted == activity
+
+
+def traced(monkeypatch, network, **options):
+    """Sizes of the blocks of a run, and its result."""
+    from xbarsim.network import executor
+
+    sizes = []
+    learn = executor._Pace.learn
+
+    def noted(self, block, peak, where):
+        sizes.append((block.size, peak))
+        learn(self, block, peak, where)
+
+    programmed = network.program(NOISY, calibration=normal(8, 2, 8, 8))
+    monkeypatch.setattr(executor._Pace, "learn", noted)
+    found = programmed.run({"x": normal(50, 2, 8, 8)}, **options)["y"]
+    monkeypatch.undo()
+    return found, sizes
+
+
+def test_blocks_get_as_small_as_the_memory_asks_for(tmp_path, monkeypatch):
+    network = classifier(tmp_path)
+    free, sizes = traced(monkeypatch, network)
+    assert [size for size, _ in sizes] == [1, 49]
+    each = sizes[0][1]
+    bound, sizes = traced(monkeypatch, network, memory=5 * each)
+    assert [size for size, _ in sizes] == [1, *[5] * 9, 4]
+    assert max(peak for _, peak in sizes) <= 5 * each
+    np.testing.assert_array_equal(bound, free)
+
+
+def test_a_block_that_does_not_fit_is_refused(tmp_path):
+    x = normal(50, 2, 8, 8)
+    programmed = classifier(tmp_path).program(IDEAL)
+    with pytest.raises(xs.DataError, match=r"a block of 1 samples takes .* MB of activations, and memory = 0\.0 MB"):
+        programmed.run({"x": x}, memory=100)
+    programmed = classifier(tmp_path, inexact=("Tanh",)).program(IDEAL)
+    with pytest.raises(
+        xs.DataError, match=r"a block of 16 samples takes .* \(blocks of 16 at multiples of 16: .* not exact"
+    ):
+        programmed.run({"x": x}, memory=20_000)
+
+
+def test_large_samples_come_in_small_blocks(tmp_path):
+    """Where their size matters for the bits, it follows from the size of a sample alone."""
+    for side, size in ((16, 16), (400, 4), (2000, 1)):
+        network = saved(
+            tmp_path, [node("Conv", ["x", "w"], ["h"]), node("Tanh", ["h"], ["y"])], {"x": ["N", 1, side, side]},
+            {"y": None}, {"w": normal(1, 1, 3, 3)},
+        )  # fmt: skip
+        assert network.batching.size == size

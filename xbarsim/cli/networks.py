@@ -84,6 +84,7 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
     show_default=True,
     help="Samples in memory at once; changes no result.",
 )
+@click.option("--memory", type=click.IntRange(1), help="MB that activations of a chip may take [default: 256].")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples of the data.")
 @click.option("--workers", type=click.IntRange(1), help="Chips simulated side by side [default: processors].")
 @click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
@@ -106,6 +107,7 @@ def run(
     seed: int,
     write: int,
     batch: int,
+    memory: int | None,
     limit: int | None,
     workers: int | None,
     precision: str,
@@ -152,6 +154,7 @@ def run(
             calibration=calibration,
             write=write,
             batch=batch,
+            memory=None if memory is None else memory * 1_000_000,
             workers=workers,
             metrics=metrics or None,
             output=output,

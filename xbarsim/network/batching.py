@@ -9,7 +9,7 @@ sample always sits at the same place of an equally large block. Vacant places re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,10 +136,13 @@ class Batching:
             raise DataError(f"input {next(iter(counts))!r} holds no samples; at least 1 is needed")
         return count
 
-    def blocks(self, feeds: Mapping[str, Any], first_sample: int, *, exact: bool) -> Iterator[Block]:
+    def blocks(
+        self, feeds: Mapping[str, Any], first_sample: int, *, exact: bool, limit: Callable[[], int] | None = None
+    ) -> Iterator[Block]:
         """Cut a feed whose first sample is number ``first_sample`` of the data set.
 
         ``exact`` says that what runs them is exact for batches of any size, apart from the network's digital nodes.
+        ``limit`` is asked before each block how many samples it may hold at most, where any number will do.
         """
         count = self.count(feeds)
         if self.size is None:
@@ -147,8 +150,9 @@ class Batching:
             return
         whole = {name: aligned(value) for name, value in feeds.items() if name not in self.inputs}
         if not self.aligned and exact:
-            for start in range(0, count, self.size):
-                stop = min(count, start + self.size)
+            stop = 0
+            while stop < count:
+                start, stop = stop, min(count, stop + min(self.size, limit() if limit else self.size))
                 yield Block(
                     whole | self._take(feeds, np.arange(start, stop)),
                     first_sample + start,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.errors import DataError
 from xbarsim.network.batching import Batching, Block
 from xbarsim.network.control import Body, run_control
 from xbarsim.network.layers import Layer
@@ -21,6 +22,9 @@ from xbarsim.network.sessions import aligned, aligned_empty
 from xbarsim_kernels.analog import Panels
 
 __all__ = ["Executor", "Multiplier", "Observer"]
+
+_MEMORY = 256 << 20
+"""Bytes that a block's activations may take where nothing else is said."""
 
 Observer = Callable[[Layer, npt.NDArray[Any], int], None]
 """Is told what goes into a layer, and how many samples that is."""
@@ -60,6 +64,7 @@ class Executor:
     def __init__(self, partition: Partition, products: Mapping[str, Sequence[Multiplier]]) -> None:
         self.partition = partition
         self.products = products
+        self._each: dict[tuple[tuple[int, ...], ...], float] = {}  # bytes that a sample takes, by its shapes
         self.biases = {layer.name: _bias(layer, products[layer.name][0].dtype) for layer in partition.layers}
 
     def run(
@@ -69,6 +74,7 @@ class Executor:
         first_sample: int,
         wanted: Mapping[str, str],
         observer: Observer | None = None,
+        memory: int | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Tensors of a feed.
 
@@ -85,24 +91,57 @@ class Executor:
             stacked along a second axis; those that are not computed are empty.
         observer
             Is told what goes into each layer.
+        memory
+            Bytes that a block's activations may take; 256 MB where any size of a block will do, else no limit.
 
         Raises
         ------
         DataError
-            Inputs do not fit the network.
+            Inputs do not fit the network, or its smallest block does not fit into memory.
         """
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        for block in batching.blocks(feeds, first_sample, exact=True):
-            values = _Pass(self, block, batching.separable, set(wanted.values()), observer).results()
+        shapes = ((np.shape(feeds[name]), axis) for name, axis in batching.inputs.items())
+        key = tuple((*shape[:axis], *shape[axis + 1 :]) for shape, axis in shapes)
+        pace = _Pace(batching, memory, self._each.get(key, 0.0))
+        for block in batching.blocks(feeds, first_sample, exact=True, limit=pace.limit):
+            going = _Pass(self, block, batching.separable, set(wanted.values()), observer)
+            values = going.results()
+            pace.learn(block, going.peak, self.partition.graph.name)
+            self._each[key] = pace.each
             blocks.append(block)
             for name, tensor in wanted.items():
                 parts[name].append(values[tensor])
         return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
 
 
+class _Pace:
+    """Finds the number of samples whose activations fit into memory, from what the blocks before have taken."""
+
+    def __init__(self, batching: Batching, memory: int | None, each: float) -> None:
+        self._batching, self._memory = batching, memory
+        self.each = each
+
+    def limit(self) -> int:
+        """Samples of the next block; the first finds out what one takes."""
+        if not self.each:
+            return 1
+        return max(1, int((self._memory or _MEMORY) / self.each))
+
+    def learn(self, block: Block, peak: int, where: str) -> None:
+        """Take note of what a block has taken."""
+        self.each = max(self.each, peak / block.size)
+        if self._memory is not None and peak > self._memory and (block.size == 1 or self._batching.aligned):
+            what = "the whole feed" if self._batching.size is None else f"a block of {block.size} samples"
+            why = "" if block.size == 1 else f" ({self._batching.reason})"
+            raise DataError(
+                f"{where}: {what} takes {peak / 1e6:,.1f} MB of activations, and memory = {self._memory / 1e6:,.1f} MB"
+                f"{why}"
+            )
+
+
 class _Pass:
-    """One block on its way."""
+    """One block on its way; ``peak`` is what its activations took at once, in bytes."""
 
     def __init__(
         self,
@@ -116,6 +155,7 @@ class _Pass:
         self.graph = executor.partition.graph
         self.kept: dict[str, list[Any]] = {name: [] for name in wanted}
         self.visits: Counter[str] = Counter()
+        self.peak = 0
 
     def results(self) -> dict[str, Any]:
         """The wanted tensors."""
@@ -150,6 +190,7 @@ class _Pass:
             else:
                 values = self._control(step, tensors)
             tensors.update(values)
+            self.peak = max(self.peak, sum(getattr(value, "nbytes", 0) for value in tensors.values()))
             for name in self.kept.keys() & values.keys():
                 self.kept[name].append(values[name])
             for name in expiring:

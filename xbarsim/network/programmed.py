@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.checks import check_number
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
@@ -85,6 +86,7 @@ class ProgrammedNetwork:
         first_sample: int = 0,
         outputs: Sequence[str] | None = None,
         capture: Collection[str] = (),
+        memory: int | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the network on this chip.
 
@@ -103,6 +105,10 @@ class ProgrammedNetwork:
         capture
             Names of layers whose results are wanted too, with bias and addend. Results of a layer that a loop runs
             several times are stacked along the second axis; a layer in a branch that is not taken has none.
+        memory
+            Bytes that the activations of the samples which are computed at once may take. By default 256 MB where the
+            network's digital operators are exact for batches of any size; others run in blocks of a fixed size, as the
+            summary says, which a limit makes sure of but cannot change.
 
         Returns
         -------
@@ -111,7 +117,7 @@ class ProgrammedNetwork:
         Raises
         ------
         DataError
-            Inputs, outputs or layers do not fit the model.
+            Inputs, outputs or layers do not fit the model, or its smallest block does not fit into memory.
         """
         network = self.network
         if first_sample < 0:
@@ -119,7 +125,9 @@ class ProgrammedNetwork:
         checked = network.check_feeds(feeds)
         wanted = {name: name for name in network.select_outputs(outputs)}
         wanted.update(self._captured(capture))
-        return self._executor.run(checked, network.batching_for(checked, self.chip), int(first_sample), wanted)
+        memory = None if memory is None else check_number(memory, "memory", 1)
+        batching = network.batching_for(checked, self.chip)
+        return self._executor.run(checked, batching, int(first_sample), wanted, memory=memory)
 
     def _captured(self, names: Collection[str]) -> dict[str, str]:
         produced = {layer.output: layer.output for layer in self.partition.layers}

@@ -157,5 +157,6 @@ _LACKING = re.compile(
 def reason(error: Exception) -> str:
     """First line of onnxruntime's message, without its prefix and the place in its source."""
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    line = line.replace("std::bad_alloc", "not enough memory")
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
     return re.sub(r"\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z])", "", line).strip()

@@ -139,6 +139,10 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
     title += [f"input    {name}: {info}" for name, info in network.inputs.items()]
     title += [f"output   {name}: {info}" for name, info in network.outputs.items()]
     title.append(f"batches  {batching.reason}")
+    for segment in parts.segments:
+        if segment.session.why:
+            part = segment.session.name.removeprefix(f"{network.path} ").strip("()")
+            title.append(f"slow     {part} run in the {segment.session.engine}: {segment.session.why}")
     if chip is not None:
         title.append(f"chip     {chip.name}; products {describe_plan(chip)}")
         work = [item for layer in parts.layers for item in _work(batching, layer, chip)]
