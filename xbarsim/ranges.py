@@ -32,6 +32,9 @@ _BINS = 1 << 16
 _PASS = 1 << 20
 """Weights whose nominal cells are made at once: they take several times the memory of their sums."""
 
+_BATCH = 1 << 11
+"""Calibration inputs that are multiplied at once."""
+
 _SOLVED = 256
 """Vectors whose currents are measured where each must be solved."""
 
@@ -203,8 +206,9 @@ def _linear_currents(
     reads = analog.Reads(np.uint64(0), 0, 1)
 
     def currents() -> Iterable[Array]:
-        for chunk in chunks():
-            for plane in inputs.planes(inputs.levels(chunk)[0]):
+        pieces = (chunk[:, start : start + _BATCH] for chunk in chunks() for start in range(0, chunk.shape[1], _BATCH))
+        for piece in pieces:
+            for plane in inputs.planes(inputs.levels(piece)[0]):
                 out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
