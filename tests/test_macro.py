@@ -841,6 +841,23 @@ def test_levels_that_do_not_fit_are_refused(levels):
         Macro(np.ones((4, 60)), IDEAL).multiply(levels)
 
 
+@pytest.mark.parametrize("wires", [{}, {"wires.r_wordline": 2.0}], ids=["ideal", "wires"])
+def test_cells_are_held_where_wires_were_solved_and_made_again_elsewhere(wires):
+    """Again the same, whatever has become of the array of weights."""
+    errors = {"device.c2c": {"kind": "normal", "sigma": 1e-6}, "faults.p_stuck_on": 0.1}
+    weights = np.random.default_rng(0).normal(size=(20, 30))
+    before = weights.copy()
+    macro = Macro(weights, mapped("two-column").replace(errors | wires), seed=3)
+    weights[:] = 0.0
+    other = Macro(before, macro.chip, seed=3)
+    assert (macro.stages is macro.stages) == bool(wires)
+    for stage in ("target", "programmed", "effective"):
+        found = macro.conductance("plus", stage)
+        np.testing.assert_array_equal(found, macro.conductance("plus", stage))
+        np.testing.assert_array_equal(found, other.conductance("plus", stage))
+    assert macro.faults.count().injected_on > 0
+
+
 def test_levels_are_a_matrix_of_any_order_or_panels():
     rng = np.random.default_rng(0)
     macro, levels = Macro(rng.normal(size=(4, 60)), IDEAL), rng.normal(size=(60, 33))

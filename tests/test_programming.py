@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 
-from xbarsim import Chip, DataError, Macro
+from xbarsim import Chip, DataError, Macro, programming
 from xbarsim.tiling import Tiling
 
 IDEAL = Chip.load("ideal")
@@ -43,6 +43,13 @@ DESIGNS = [
         {"mapping.clip": {"kind": "percentile", "percentile": 80.0}},
     )
 ]
+
+
+@pytest.mark.parametrize("design", DESIGNS[::3], ids=str)
+def test_targets_do_not_depend_on_how_many_weights_are_encoded_at_once(design, monkeypatch):
+    whole = all_cells(Macro(WEIGHTS, chip(SMALL, design)), "target")
+    monkeypatch.setattr(programming, "_PASS", 7 * len(WEIGHTS))
+    np.testing.assert_array_equal(all_cells(Macro(WEIGHTS, chip(SMALL, design)), "target"), whole)
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda d: ", ".join(str(v) for v in d.values()))

@@ -9,7 +9,7 @@ import naive
 import numpy as np
 import pytest
 
-from xbarsim import Chip, DataError, Macro, Ranges
+from xbarsim import Chip, DataError, Macro, Ranges, ranges
 from xbarsim.converters import Dac
 from xbarsim.ranges import Inputs
 
@@ -202,6 +202,20 @@ def test_ranges_do_not_depend_on_the_evaluated_batch():
     assert macro.ranges == ranges
     np.testing.assert_array_equal(macro @ np.full(40, 1e3), macro @ np.full(40, UNSIGNED.max()))
     np.testing.assert_array_equal(macro @ UNSIGNED, before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"wires.r_wordline": 5.0, "wires.r_bitline": 5.0}], ids=["ideal", "wires"])
+@pytest.mark.parametrize("kind", ["two-column", "offset"])
+def test_currents_do_not_depend_on_how_many_cells_are_made_at_once(kind, changes, monkeypatch):
+    rng = np.random.default_rng(3)
+    weights, x = rng.normal(size=(30, 100)), rng.random((100, 20))
+    chip = Chip.load("ideal").replace(
+        {"array.rows": 16, "array.cols": 24, "mapping.kind": kind, "adc.bits": 8, "adc.range.kind": "calibration"}
+        | changes
+    )
+    whole = Ranges.measure(weights, chip, lambda: [x])
+    monkeypatch.setattr(ranges, "_PASS", 1)
+    assert Ranges.measure(weights, chip, lambda: [x]) == whole
 
 
 def test_ranges_can_be_given_instead_of_calibration():

@@ -157,7 +157,8 @@ class Macro:
         given = np.asarray(weights)
         kept = given.copy() if given.flags.writeable else given
         self._program = partial(self._write, kept, seed, write, layer, faults)
-        made = stages or self._write(matrix, seed, write, layer, faults)
+        del matrix  # makes room for the cells
+        made = stages or self._program()
         self._held = made if stages or not chip.wires.are_ideal else None
         self._faults, self._offset = made.faults, made.at_zero
         self._absent = made.target.owned.size - np.count_nonzero(made.target.owned)

@@ -197,11 +197,11 @@ class ConvertedProduct:
         self.n_columns = seen.shape[1]
         rows = min(chip.array.rows, tiling.n_in)
         # in units of a code: integers stay integers in single precision too
-        self.packed = analog.pack(seen / adc.unit, rows, dtype)
+        self.packed = analog.pack(seen, rows, dtype, adc.unit)
         self.variance = _no_noise(dtype)
         if spread is not None:
             added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added / adc.unit**2, rows, dtype)
+            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
         self.logic = _Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))

@@ -50,10 +50,10 @@ class Stages:
     at_zero: Array | None
 
 
-def nominal(weights: Array, chip: Chip) -> tuple[Array, Cells]:
-    """Full-scale weight of each output, and target conductances."""
+def nominal(weights: Array, chip: Chip, scale: Array | None = None) -> tuple[Array, Cells]:
+    """Full-scale weight of each output, and target conductances; ``scale`` is given where weights are but a part."""
     mapping, device = chip.mapping, chip.device
-    scale = mapping.full_scale(weights)
+    scale = mapping.full_scale(weights) if scale is None else scale
     n_out, n_in = weights.shape
     targets = np.empty((n_in, n_out, mapping.polarities, mapping.weight_slices))
     reference = np.empty((n_in, 0, mapping.weight_slices))

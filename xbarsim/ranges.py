@@ -29,6 +29,12 @@ __all__ = ["Inputs", "Ranges", "array_current"]
 Array = npt.NDArray[np.float64]
 Chunks = Callable[[], Iterable[npt.NDArray[np.floating]]]
 _BINS = 1 << 16
+_PASS = 1 << 20
+"""Weights whose nominal cells are made at once: they take several times the memory of their sums."""
+
+_BATCH = 1 << 11
+"""Calibration inputs that are multiplied at once."""
+
 _SOLVED = 256
 """Vectors whose currents are measured where each must be solved."""
 
@@ -186,16 +192,23 @@ def _linear_currents(
     matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, threads: int | None
 ) -> Callable[[], Iterable[Array]]:
     """Magnitudes of the column currents [S x level] of all calibration inputs, given anew by each call."""
-    g = columns(effective(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads), chip)
-    rows = min(chip.array.rows, g.shape[0])
+    n_out, n_in = matrix.shape
+    scale, rows = chip.mapping.full_scale(matrix), min(chip.array.rows, n_in)
+    tiles = []
+    step = rows * max(1, _PASS // (rows * n_out))
+    for first in range(0, n_in, step):
+        part = matrix[:, first : first + step]
+        cells = effective(nominal(part, chip, scale)[1], chip, Tiling.of(chip, *part.shape), threads)
+        g = columns(cells, chip)
+        tiles += [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, len(g), rows)]
     n_columns = g.shape[1]
-    tiles = [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, g.shape[0], rows)]
     nothing = np.empty((0, 0, 0, analog.COLUMNS))
     reads = analog.Reads(np.uint64(0), 0, 1)
 
     def currents() -> Iterable[Array]:
-        for chunk in chunks():
-            for plane in inputs.planes(inputs.levels(chunk)[0]):
+        pieces = (chunk[:, start : start + _BATCH] for chunk in chunks() for start in range(0, chunk.shape[1], _BATCH))
+        for piece in pieces:
+            for plane in inputs.planes(inputs.levels(piece)[0]):
                 out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])

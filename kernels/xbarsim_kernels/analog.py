@@ -72,8 +72,8 @@ class Reads(NamedTuple):
     vectors_per_sample: int
 
 
-def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
-    """Reorder ``matrix`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
+def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.0) -> Floats:
+    """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
     rows, columns = matrix.shape
     tiles, blocks = -(-rows // tile_rows), -(-columns // COLUMNS)
     packed = np.zeros((tiles, blocks, tile_rows, COLUMNS), dtype)
@@ -81,7 +81,7 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
         part = matrix[tile * tile_rows : (tile + 1) * tile_rows]
         for block in range(blocks):
             piece = part[:, block * COLUMNS : (block + 1) * COLUMNS]
-            packed[tile, block, : piece.shape[0], : piece.shape[1]] = piece
+            packed[tile, block, : piece.shape[0], : piece.shape[1]] = piece / unit
     return packed
 
 

@@ -66,6 +66,11 @@ def test_pack_puts_each_number_in_its_place_and_zero_elsewhere(rows, columns, ti
     assert np.count_nonzero(packed) == rows * columns
 
 
+def test_pack_divides_by_a_unit_before_it_rounds():
+    matrix = np.random.default_rng(0).random((5, 9))
+    np.testing.assert_array_equal(analog.pack(matrix, 2, np.float32, 0.3), analog.pack(matrix / 0.3, 2, np.float32))
+
+
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 20), st.integers(1, 40), st.sampled_from([1, 3, 31, 32, 33, 129]))
 
 

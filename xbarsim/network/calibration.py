@@ -69,8 +69,12 @@ class _Sample:
             while math.gcd(self.stride, each) > 1:  # or else the same places of every sample
                 self.stride += 1
         for group, parts in enumerate(self.parts):
-            for first, columns in lowering.chunks(lowering.group(x, group), 0.0):
-                parts.append(columns.matrix[:, -(self.seen + first) % self.stride :: self.stride].copy())
+            pieces = [
+                columns.matrix[:, -(self.seen + first) % self.stride :: self.stride].copy()
+                for first, columns in lowering.chunks(lowering.group(x, group), 0.0)
+            ]
+            # many small arrays would leave holes of no use
+            parts.append(np.concatenate(pieces, axis=1))
         self.seen += lowering.positions
         if self.seen // self.stride > 2 * self.limit:
             self._thin(each)
