@@ -52,7 +52,9 @@ def _parts(annotation: Any) -> list[Any]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    return [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    """Sections that a field may be, or be a list of."""
+    parts = [get_args(part)[0] if get_origin(part) is tuple else part for part in _parts(annotation)]
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _metadata(annotation: Any) -> list[Any]:
