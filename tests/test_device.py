@@ -373,9 +373,9 @@ def test_malformed_tables_are_refused_with_the_file_named(tmp_path, text, expect
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1,1,-1\n", "device.c2c.sigma = -1.0 is not valid: input should be greater than or equal to 0"),
-        ("1,nan,1\n", "device.c2c.mean = nan is not valid: input should be a finite number"),
-        ("inf,1,1\n", "device.c2c.state = inf is not valid: input should be a finite number"),
+        ("1,1,-1\n", "device.c2c.sigma[0] = -1.0 is not valid: input should be greater than or equal to 0"),
+        ("1,nan,1\n", "device.c2c.mean[0] = nan is not valid: input should be a finite number"),
+        ("inf,1,1\n", "device.c2c.state[0] = inf is not valid: input should be a finite number"),
         ("2,1,1\n1,1,1\n", "device.c2c: state must increase from entry to entry"),
         ("", "device.c2c: state, mean and sigma must have the same length, at least 1"),
     ],

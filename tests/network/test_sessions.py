@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from onnx_models import IDEAL, model, node, normal, saved
+from onnx_models import IDEAL, assert_matches_onnxruntime, model, node, normal, saved
 
 import xbarsim as xs
 from xbarsim.network.sessions import Session, aligned
@@ -373,3 +373,16 @@ def test_alignment():
     assert aligned(array).ctypes.data % 64 == 0
     words = np.array(["a"], object)
     assert aligned(words) is words
+
+
+def test_half_precision_does_not_end_the_process(tmp_path):
+    """Onnxruntime's extended rewriting of this graph reads beyond its weights; a crash fails the whole run of tests."""
+    half = TensorProto.FLOAT16
+    network = saved(
+        tmp_path,
+        [node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), node("MatMul", ["t", "w"], ["m"]),
+         node("Add", ["m", "b"], ["y"])],
+        {"x": (half, ["N", 3, 4])}, {"y": (half, None)},
+        {"w": normal(4, 5, dtype=np.float16), "b": normal(5, dtype=np.float16)},
+    )  # fmt: skip
+    assert_matches_onnxruntime(network, {"x": normal(2, 3, 4, dtype=np.float16)}, rtol=4e-3)

@@ -65,7 +65,9 @@ def start(
     if folder:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    # its further rewriting of float16 products reads beyond their weights and ends the process (1.31.1)
+    most = level.ORT_ENABLE_BASIC if _has_halves(model) else level.ORT_ENABLE_ALL
+    options.graph_optimization_level = most if optimise else level.ORT_DISABLE_ALL
     if constants:
         values = [ort.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
         options.add_external_initializers(list(constants), values)
@@ -77,6 +79,15 @@ def start(
         enable_fallback=0,
         disabled_optimizers=["ConstantFolding"] if frugal else None,
     )
+
+
+def _has_halves(model: onnx.ModelProto) -> bool:
+    graph = model.graph
+    kinds = {item.type.tensor_type.elem_type for item in (*graph.input, *graph.output, *graph.value_info)}
+    kinds |= {item.data_type for item in graph.initializer}
+    for node in graph.node:
+        kinds |= {item.i for item in node.attribute if item.name in ("to", "dtype")}
+    return TensorProto.FLOAT16 in kinds
 
 
 @cache
