@@ -4,7 +4,7 @@ from xbarsim.network.calibration import Calibration
 from xbarsim.network.feeds import TensorInfo
 from xbarsim.network.layers import Layer
 from xbarsim.network.network import Network, load
-from xbarsim.network.npz import load_matrices
+from xbarsim.network.npz.reading import load_matrices
 from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.summary import Summary, SummaryRow
 

@@ -26,7 +26,7 @@ from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
 from xbarsim.network.folding import fold
 from xbarsim.network.graph import Graph
 from xbarsim.network.layers import Layer
-from xbarsim.network.npz import read_npz_model
+from xbarsim.network.npz.reading import read_npz_model
 from xbarsim.network.onnx import read_onnx
 from xbarsim.network.opsets import versions
 from xbarsim.network.partition import Partition, partition

@@ -10,8 +10,8 @@ from npz_models import convolution, gru, lstm, network, rnn, sigmoid, transposed
 from onnx_models import normal
 
 import xbarsim as xs
-from xbarsim.network.nodes import _ADDERS, _UNARY
-from xbarsim.network.operators import OPERATORS
+from xbarsim.network.npz.nodes import _ADDERS, _UNARY
+from xbarsim.network.npz.operators import OPERATORS
 
 
 def digital(net, x, output="logits"):
@@ -378,7 +378,7 @@ def test_every_operator_has_its_nodes():
 
 
 def test_the_reference_lists_every_operator_and_field():
-    page = Path(__file__).parent.parent.parent / "docs" / "reference" / "model-files.md"
+    page = Path(__file__).parents[3] / "docs" / "reference" / "model-files.md"
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     for op, fields in OPERATORS.items():
         row = next((row for row in rows if f"`{op}`" in row.split("|")[1]), "")

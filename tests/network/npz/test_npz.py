@@ -491,7 +491,7 @@ def test_recurrent_arrays_that_are_refused(tmp_path, arrays, layer, message):
 
 
 def test_more_weights_than_an_onnx_model_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr("xbarsim.network.weights._BYTES", 40)
+    monkeypatch.setattr("xbarsim.network.npz.weights._BYTES", 40)
     with pytest.raises(xs.ModelError, match=r"holds 0\.0 GB of weights; NPZ models hold 2 GB"):
         xs.load(saved(tmp_path, **{"a.weight": normal(3, 4)}))
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from xbarsim.network.builder import Builder, Tensor
-from xbarsim.network.manifest import INPUT, Layer, Manifest
-from xbarsim.network.maps import MAPS, bias_of
-from xbarsim.network.recurrent import add_recurrent
-from xbarsim.network.weights import Weights
+from xbarsim.network.npz.builder import Builder, Tensor
+from xbarsim.network.npz.manifest import INPUT, Layer, Manifest
+from xbarsim.network.npz.maps import MAPS, bias_of
+from xbarsim.network.npz.recurrent import add_recurrent
+from xbarsim.network.npz.weights import Weights
 
 __all__ = ["model"]
 

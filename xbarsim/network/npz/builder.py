@@ -17,8 +17,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from xbarsim.network.manifest import INPUT, Layer
-from xbarsim.network.weights import Weights
+from xbarsim.network.npz.manifest import INPUT, Layer
+from xbarsim.network.npz.weights import Weights
 
 __all__ = ["Builder", "Tensor"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xbarsim.network.builder import Builder, Tensor
-from xbarsim.network.manifest import Layer
-from xbarsim.network.weights import Array
+from xbarsim.network.npz.builder import Builder, Tensor
+from xbarsim.network.npz.manifest import Layer
+from xbarsim.network.npz.weights import Array
 
 __all__ = ["add_recurrent"]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from xbarsim.errors import ModelError
-from xbarsim.network.operators import OPERATORS, is_count, is_name
-from xbarsim.network.weights import Weights, listed
+from xbarsim.network.npz.operators import OPERATORS, is_count, is_name
+from xbarsim.network.npz.weights import Weights, listed
 
 __all__ = ["INPUT", "Layer", "Manifest", "parse_json", "plain_manifest", "read_manifest"]
 

@@ -18,9 +18,9 @@ import onnx
 
 from xbarsim.errors import ModelError
 from xbarsim.files import read_npz
-from xbarsim.network.manifest import Manifest, parse_json, plain_manifest, read_manifest
-from xbarsim.network.nodes import model
-from xbarsim.network.weights import Weights
+from xbarsim.network.npz.manifest import Manifest, parse_json, plain_manifest, read_manifest
+from xbarsim.network.npz.nodes import model
+from xbarsim.network.npz.weights import Weights
 
 __all__ = ["load_matrices", "read_npz_model"]
 
