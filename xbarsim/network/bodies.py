@@ -1,11 +1,12 @@
 """Bodies: graphs inside of control-flow nodes, brought into one namespace with the graph around them.
 
-Every tensor of a body gets a name that is unique in the model, and what is constant in a body moves to the top. What
-is said of tensors by name - constants, shapes, types - then holds everywhere.
+Every tensor of a body gets a name that is unique in the model, as does a node whose name another has too, and what is
+constant in a body moves to the top. What is said of tensors by name - constants, shapes, types - then holds everywhere.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class _Flattened:
         self._path = path
         self._taken: set[str] = set()
         self._fixed: set[str] = set()
+        self._names: Counter[str] = Counter()
 
     def _unique(self, name: str) -> str:
         wanted, number = name, 1
@@ -69,6 +71,7 @@ class _Flattened:
 
     def top(self, graph: onnx.GraphProto) -> None:
         """Take the graph of a model; its names stay."""
+        self._names.update(node.name for node in all_nodes(graph.node))
         self._taken.update(name for node in graph.node for name in (*node.input, *node.output))
         self._taken.update(item.name for item in (*graph.input, *graph.output, *graph.initializer))
         names = {item.name: item.name for item in graph.input} | self._hold(graph, "")
@@ -103,7 +106,7 @@ class _Flattened:
         for node in ordered(body.node, names, str(self._path)):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.name = prefix + node.name if node.name else ""
+            copy.name = prefix + node.name if self._names[node.name] > 1 and node.name else node.name
             copy.input[:] = [names[name] if name else "" for name in node.input]
             for name in node.output:
                 if name:
