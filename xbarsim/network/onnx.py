@@ -68,6 +68,7 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph")
     if not _is_text(model.graph):
         raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
+    _check_versions(model, path)
     if model.functions:
         try:
             model = inliner.inline_local_functions(model)
@@ -97,7 +98,19 @@ def _content(path: Path) -> tuple[Any, bytes]:
             ):
                 return digest, without_large_tensors(view, path.name)
         file.seek(0)
-        return digest, file.read(_PROTOBUF_BYTES + 1)
+        return digest, file.read(min(size, _PROTOBUF_BYTES + 1))  # Python allocates what is asked
+
+
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse operator sets that leave open what a node means."""
+    versions = sorted({item.version for item in model.opset_import if item.domain in ("", "ai.onnx")})
+    newest = onnx.defs.onnx_opset_version()
+    if len(versions) > 1:
+        raise ModelError(f"{path}: imports the operator sets {', '.join(map(str, versions))}; one is taken")
+    if not versions and any(node.domain in ("", "ai.onnx") for node in model.graph.node):
+        raise ModelError(f"{path}: imports no operator set; 1 to {newest} are known")
+    if versions and not 1 <= versions[0] <= newest:
+        raise ModelError(f"{path}: imports operator set {versions[0]}; 1 to {newest} are known")
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:
