@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 MEMORY = 6 << 30
 SECONDS = 20
+EXTREME = 1e6
 
 # -- seeds -------------------------------------------------------------------------------------------------------------
 
@@ -313,6 +314,8 @@ def outcome(file: Path) -> str:
         return "fails" if expected is None else "fails on the chip alone"
     if expected is None:
         return "runs in parts only"
+    if any(np.abs(weights).max(initial=0) > EXTREME for layer in network.layers for weights in layer.weights):
+        return "extreme weights"  # beside one of 1e30, no cell tells the others from zero
     assert list(found) == list(expected)
     for name, value in expected.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.batchnorm import fold_batch_norms
 from xbarsim.network.bodies import flatten, is_foldable
-from xbarsim.network.graph import Constant, Graph, label, reads, subgraphs
+from xbarsim.network.graph import Constant, Graph, reads, subgraphs
 from xbarsim.network.sessions import Session
 from xbarsim.network.tensors import DENSE_BYTES, constant_value, declared, is_native
 
@@ -78,16 +78,13 @@ def fold(model: onnx.ModelProto, path: Path) -> Graph:
 
 
 def _check_names(graph: onnx.GraphProto, path: Path) -> None:
-    """Refuse names that mean two things, and products that lack a factor."""
+    """Refuse names that mean two things."""
     made = [item.name for item in graph.initializer] + [item.values.name for item in graph.sparse_initializer]
     made += [item.name for item in graph.input if item.name not in set(made)]
     made += [output for node in graph.node for output in node.output if output]
     if len(set(made)) < len(made):
         twice = Counter(made).most_common(1)[0][0]
         raise ModelError(f"{path}: several nodes, constants or inputs are called {twice!r}")
-    for node in graph.node:
-        if node.op_type in _PRODUCTS and not all(node.input[:2]):
-            raise ModelError(f"{path}: node {label(node)!r} ({node.op_type}) lacks one of its factors")
 
 
 def _fold_constants(graph: Graph, path: Path) -> Graph:
