@@ -1,8 +1,9 @@
 import hashlib
 
+import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import assert_matches_onnxruntime, model, node, normal, saved
 
 import xbarsim as xs
@@ -135,7 +136,6 @@ def test_missing_files_and_folders(tmp_path):
         ([node("Relu", ["x"], ["z"])], ["y"], "nothing computes the output 'y'"),
         ([node("Relu", ["b"], ["a"]), node("Relu", ["a"], ["b"])], ["a"], "the graph has a cycle"),
         ([node("NoSuchOperator", ["x"], ["y"])], ["y"], "onnxruntime refuses the model: .*NoSuchOperator"),
-        ([node("Reshape", ["x"], ["y"])], ["y"], "onnxruntime refuses the model: "),
     ],
 )
 def test_graphs_that_cannot_run(tmp_path, nodes, outputs, message):
@@ -151,3 +151,88 @@ def test_malformed_tensors_are_named(tmp_path):
     (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
     with pytest.raises(xs.ModelError, match=r"m\.onnx: tensor 'w' is malformed"):
         xs.load(tmp_path / "m.onnx")
+
+
+def test_functions_in_functions(tmp_path):
+    """With attributes that are handed down, and a domain of their own."""
+    scale = helper.make_function(
+        "inner", "Leak", ["x"], ["y"], [node("LeakyRelu", ["x"], ["y"])], [helper.make_opsetid("", 17)], ["alpha"]
+    )
+    scale.node[0].attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+    layer = helper.make_function(
+        "outer", "Dense", ["x", "w"], ["y"],
+        [node("MatMul", ["x", "w"], ["h"]), node("Leak", ["h"], ["y"], domain="inner", alpha=0.25)],
+        [helper.make_opsetid("", 17), helper.make_opsetid("inner", 1)],
+    )  # fmt: skip
+    network = saved(
+        tmp_path, [node("Dense", ["x", "a"], ["y"], domain="outer")], {"x": ["N", 4]}, {"y": None},
+        {"a": normal(4, 6)}, functions=[layer, scale], domains=["outer", "inner"],
+    )  # fmt: skip
+    assert len(network.layers) == 1
+    found = assert_matches_onnxruntime(network, {"x": normal(5, 4)})["y"]
+    h = normal(5, 4) @ normal(4, 6)
+    np.testing.assert_allclose(found, np.where(h > 0, h, 0.25 * h), rtol=1e-4, atol=1e-5)
+
+
+def test_initialisers_in_bodies(tmp_path):
+    bodies = {
+        name: helper.make_graph(
+            [node("MatMul", ["x", "w"], ["h"])], name, [],
+            [helper.make_tensor_value_info("h", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(normal(4, 3, seed=seed), "w")],
+        )
+        for seed, name in enumerate(("then_branch", "else_branch"))
+    }  # fmt: skip
+    network = saved(
+        tmp_path, [node("If", ["c"], ["y"], **bodies)],
+        {"x": ["N", 4], "c": (TensorProto.BOOL, [])}, {"y": None},
+    )  # fmt: skip
+    for flag in (True, False):
+        y = assert_matches_onnxruntime(network, {"x": normal(5, 4, seed=7), "c": np.array(flag)})["y"]
+        np.testing.assert_allclose(y, normal(5, 4, seed=7) @ normal(4, 3, seed=not flag), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("versions", "message"),
+    [
+        ([17, 17], ""),
+        ([], r"imports no operator set; 1 to \d+ are known"),
+        ([17, 13], "imports the operator sets 13, 17; one is taken"),
+        ([0], "imports operator set 0; 1 to"),
+        ([99], "imports operator set 99; 1 to"),
+    ],
+)
+def test_operator_sets(tmp_path, versions, message):
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Relu", ["h"], ["y"])]
+    graph = model(nodes, {"x": ["N", 4]}, {"y": None}, {"w": normal(4, 3)})
+    del graph.opset_import[:]
+    graph.opset_import.extend(helper.make_opsetid("", version) for version in versions)
+    (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
+    if message:
+        with pytest.raises(xs.ModelError, match=message):
+            xs.load(tmp_path / "m.onnx")
+    else:
+        assert_matches_onnxruntime(xs.load(tmp_path / "m.onnx"), {"x": normal(5, 4)})
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Relu", ["x"], ["y"]), node("Abs", ["x"], ["y"])],
+        [node("Relu", ["x"], ["w"]), node("Abs", ["w"], ["y"])],
+        [node("Relu", ["a"], ["x"]), node("Abs", ["x"], ["y"]), node("Neg", ["w"], ["a"])],
+    ],
+)
+def test_names_that_mean_two_things(tmp_path, nodes):
+    with pytest.raises(xs.ModelError, match=r"several nodes, constants or inputs are called '[wxy]'"):
+        saved(tmp_path, nodes, {"x": ["N", 4]}, {"y": None}, {"w": normal(4, 3)})
+
+
+def test_attributes_that_no_size_can_be(tmp_path):
+    with pytest.raises(
+        xs.ModelError, match=r"node 'c' \(Conv\): pads \[4611686018427387904, 0, 0, 0\] is out of range"
+    ):
+        saved(
+            tmp_path, [node("Conv", ["x", "w"], ["y"], name="c", pads=[1 << 62, 0, 0, 0])],
+            {"x": ["N", 2, 6, 6]}, {"y": None}, {"w": normal(4, 2, 3, 3)},
+        )  # fmt: skip

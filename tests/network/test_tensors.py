@@ -319,3 +319,10 @@ def test_programming_needs_no_more_than_the_mapped_weights(tmp_path):
     assert isinstance(network.graph.constants["w"], np.memmap)
     y = network.program(IDEAL).run({"x": normal(3, 400, seed=1)})["y"]
     np.testing.assert_allclose(y, normal(3, 400, seed=1) @ weights, rtol=1e-4, atol=1e-4)
+
+
+def test_attributes_of_another_type_than_their_name_says(tmp_path):
+    constant = node("Constant", [], ["c"], value_floats=[1.0])
+    constant.attribute[0].type = onnx.AttributeProto.FLOAT
+    with pytest.raises(xs.ModelError, match=r"node 'c' \(Constant\): attribute 'value_floats' is no FLOATS"):
+        constant_value(constant, tmp_path)

@@ -6,13 +6,14 @@ A BatchNormalization behind a convolution goes into the convolution's weights.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.batchnorm import fold_batch_norms
@@ -52,10 +53,11 @@ def fold(model: onnx.ModelProto, path: Path) -> Graph:
         A tensor is malformed or missing, or a weight is not finite.
     """
     graph = model.graph
+    _check_names(graph, path)
     nodes, constants = flatten(graph, path)
     inputs = {item.name: item.type for item in graph.input if item.name not in constants}
     outputs = {item.name: item.type for item in graph.output}
-    available = {*constants, *inputs, *(output for node in nodes for output in node.output)}
+    available = {*constants, *inputs, *(output for node in nodes for output in node.output)} - {""}
     missing = [name for name in outputs if name not in available]
     if missing:
         raise ModelError(f"{path}: nothing computes the output {missing[0]!r}")
@@ -73,6 +75,16 @@ def fold(model: onnx.ModelProto, path: Path) -> Graph:
         path,
     )
     return fold_batch_norms(folded)
+
+
+def _check_names(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse names that mean two things."""
+    made = [item.name for item in graph.initializer] + [item.values.name for item in graph.sparse_initializer]
+    made += [item.name for item in graph.input if item.name not in set(made)]
+    made += [output for node in graph.node for output in node.output if output]
+    if len(set(made)) < len(made):
+        twice = Counter(made).most_common(1)[0][0]
+        raise ModelError(f"{path}: several nodes, constants or inputs are called {twice!r}")
 
 
 def _fold_constants(graph: Graph, path: Path) -> Graph:
@@ -167,7 +179,8 @@ def _result_bytes(graph: Graph, nodes: Sequence[onnx.NodeProto]) -> dict[str, in
     for item in (*inferred.graph.output, *inferred.graph.value_info):
         kind = item.type.tensor_type
         sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in kind.shape.dim]
-        if kind.elem_type and kind.HasField("shape") and min(sizes, default=0) >= 0:
+        known = kind.elem_type in TensorProto.DataType.values() and kind.elem_type != TensorProto.UNDEFINED
+        if known and kind.HasField("shape") and min(sizes, default=0) >= 0:
             width = helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
             found[item.name] = math.prod(sizes) * width
     return found

@@ -31,6 +31,7 @@ _ATTRIBUTES: dict[type, AttributeProto.AttributeType] = {
     str: AttributeProto.STRING,
     tuple: AttributeProto.INTS,
 }
+_LARGEST = 1 << 31
 T = TypeVar("T")
 
 
@@ -109,7 +110,7 @@ def attribute(node: onnx.NodeProto, name: str, default: T, where: str) -> T:
     Raises
     ------
     ModelError
-        It has another type than the default.
+        It has another type than the default, or is a whole number that no size can be.
     """
     for item in node.attribute:
         if item.name == name:
@@ -117,6 +118,8 @@ def attribute(node: onnx.NodeProto, name: str, default: T, where: str) -> T:
                 wanted = AttributeProto.AttributeType.Name(_ATTRIBUTES[type(default)])
                 raise ModelError(f"{where}: node {label(node)!r} ({node.op_type}): attribute {name!r} is no {wanted}")
             value = helper.get_attribute_value(item)
+            if any(isinstance(n, int) and abs(n) >= _LARGEST for n in (value if isinstance(value, list) else [value])):
+                raise ModelError(f"{where}: node {label(node)!r} ({node.op_type}): {name} {value} is out of range")
             if isinstance(value, bytes):
                 value = value.decode(errors="replace")
             return cast("T", tuple(value) if isinstance(default, tuple) else value)

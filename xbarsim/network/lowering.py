@@ -80,7 +80,7 @@ class Rows:
     def chunks(self, values: npt.NDArray[Any], padding: float) -> Iterator[tuple[int, Panels]]:
         """Columns (n_in, vectors), with the number of the first; each chunk overwrites the last one of this thread."""
         values = _plain(values)
-        size = min(_chunk(self.n_in, self.n_out, values.itemsize), self.positions)
+        size = max(1, min(_chunk(self.n_in, self.n_out, values.itemsize), self.positions))
         buffer = _room(self.n_in, size, values.dtype)
         for first in range(0, self.positions, size):
             rows = values[first : first + size]

@@ -17,6 +17,7 @@ from onnx.external_data_helper import uses_external_data
 
 from xbarsim.errors import ModelError
 from xbarsim.network.graph import subgraphs
+from xbarsim.network.schema import check_nodes
 from xbarsim.network.tensors import external_file, external_tensors, tensor_array
 from xbarsim.network.wire import without_large_tensors
 
@@ -66,13 +67,15 @@ def read_onnx(path: Path) -> tuple[onnx.ModelProto, str]:
     del content
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"{path}: not an ONNX model: it holds no graph")
-    if not _is_text(model.graph):
-        raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
+    _check_versions(model, path)
     if model.functions:
         try:
             model = inliner.inline_local_functions(model)
         except Exception as error:  # of the compiled inliner: RuntimeError and its relatives
             raise ModelError(f"{path}: its functions cannot be inlined: {str(error).splitlines()[0]}") from None
+    if not _is_text(model.graph):
+        raise ModelError(f"{path}: not an ONNX model, or damaged: a name in it is not UTF-8")
+    check_nodes(model, str(path))
     files = {external_file(tensor, path) for tensor in external_tensors(model.graph)}
     for file in sorted(files - {path.resolve()}):
         try:
@@ -97,13 +100,29 @@ def _content(path: Path) -> tuple[Any, bytes]:
             ):
                 return digest, without_large_tensors(view, path.name)
         file.seek(0)
-        return digest, file.read(_PROTOBUF_BYTES + 1)
+        return digest, file.read(min(size, _PROTOBUF_BYTES + 1))  # Python allocates what is asked
+
+
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse operator sets that leave open what a node means."""
+    versions = sorted({item.version for item in model.opset_import if item.domain in ("", "ai.onnx")})
+    newest = onnx.defs.onnx_opset_version()
+    for item in model.opset_import:
+        if not 0 <= item.version < 1 << 31:
+            raise ModelError(f"{path}: imports version {item.version} of {str(item.domain) or 'ai.onnx'}")
+    if len(versions) > 1:
+        raise ModelError(f"{path}: imports the operator sets {', '.join(map(str, versions))}; one is taken")
+    if not versions and any(node.domain in ("", "ai.onnx") for node in model.graph.node):
+        raise ModelError(f"{path}: imports no operator set; 1 to {newest} are known")
+    if versions and not 1 <= versions[0] <= newest:
+        raise ModelError(f"{path}: imports operator set {versions[0]}; 1 to {newest} are known")
 
 
 def _is_text(graph: onnx.GraphProto) -> bool:
     """Whether all names are valid text; protobuf checks them when they are read only."""
     try:
-        names = [item.name for item in (*graph.input, *graph.output, *graph.initializer)]
+        names = [item.name for item in (graph, *graph.input, *graph.output, *graph.initializer)]
+        names += [item.values.name for item in graph.sparse_initializer]
         for node in graph.node:
             names += [node.name, node.op_type, node.domain, *node.input, *node.output]
             names += [item.name for item in node.attribute]

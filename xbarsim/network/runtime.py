@@ -170,4 +170,5 @@ def reason(error: Exception) -> str:
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     line = line.replace("std::bad_alloc", "not enough memory")
     line = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", line)
-    return re.sub(r"\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z])", "", line).strip()
+    line = re.sub(r"\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z])", "", line)
+    return line.replace("std::bad_alloc", "out of memory").strip()

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, external_data_helper, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, external_data_helper, helper, numpy_helper
 
 from xbarsim.errors import ModelError
-from xbarsim.network.graph import Constant, subgraphs
+from xbarsim.network.graph import Constant, label, subgraphs
 
 __all__ = [
     "DENSE_BYTES", "constant_value", "declared", "dense_array", "external_file", "external_tensors", "is_native",
@@ -29,6 +29,14 @@ _PACKED: dict[int, int] = {
     TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4, TensorProto.INT2: 2, TensorProto.UINT2: 2
 }  # fmt: skip
 """Bits of element types that share bytes."""
+
+_ATTRIBUTES = {
+    "value": AttributeProto.TENSOR, "sparse_value": AttributeProto.SPARSE_TENSOR,
+    "value_float": AttributeProto.FLOAT, "value_floats": AttributeProto.FLOATS,
+    "value_int": AttributeProto.INT, "value_ints": AttributeProto.INTS,
+    "value_string": AttributeProto.STRING, "value_strings": AttributeProto.STRINGS,
+}  # fmt: skip
+"""Types of a Constant's attributes."""
 
 
 def tensor_array(tensor: TensorProto, path: Path) -> Constant:
@@ -88,11 +96,14 @@ def constant_value(node: onnx.NodeProto, path: Path) -> Constant | None:
     Raises
     ------
     ModelError
-        As `tensor_array` and `dense_array`.
+        As `tensor_array` and `dense_array`, or the attribute has another type than its name says.
     """
     if len(node.attribute) != 1:
         return None
     (item,) = node.attribute
+    if _ATTRIBUTES.get(item.name, item.type) != item.type:
+        kind = AttributeProto.AttributeType.Name(_ATTRIBUTES[item.name])
+        raise ModelError(f"{path}: node {label(node)!r} (Constant): attribute {item.name!r} is no {kind}")
     match item.name:
         case "value":
             return tensor_array(item.t, path)
@@ -144,7 +155,8 @@ def external_file(tensor: TensorProto, path: Path) -> Path:
     ModelError
         It does not exist, or not in the model's folder.
     """
-    location = next((item.value for item in tensor.external_data if item.key == "location"), "").replace("\0", "?")
+    location = next((item.value for item in tensor.external_data if item.key == "location"), "")
+    location = location.replace("\0", "?") if isinstance(location, str) else str(location)  # bytes: no valid text
     folder = path.parent.resolve()
     where = f"{path}: tensor {tensor.name!r}: its file {location!r}"
     try:
@@ -165,7 +177,7 @@ def _external_array(tensor: TensorProto, path: Path) -> Constant:
     numbers = {}
     for item in tensor.external_data:
         if item.key in ("offset", "length"):
-            if not (item.value.isascii() and item.value.isdigit() and len(item.value) < 20):
+            if not (item.value.isdigit() and len(item.value) < 20):
                 raise ModelError(f"{where}: {item.key} {item.value!r} is no number of bytes")
             numbers[item.key] = int(item.value)
     unknown = tensor.data_type not in TensorProto.DataType.values()
