@@ -97,9 +97,13 @@ class Inputs:
     def planes(self, levels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`."""
         slices = self.dac.input_slices
-        if slices == 1:
-            return np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)]) if self.in_phases else levels[None]
+        if slices == 1 and not self.in_phases:
+            return levels[None]
         planes = np.empty((2 * slices if self.in_phases else slices, *levels.shape), levels.dtype)
+        if slices == 1:
+            np.maximum(levels, 0, out=planes[0])
+            np.subtract(planes[0], levels, out=planes[1])  # exact: one of the two is zero, or they are equal
+            return planes
         base = float(self.dac.digit_max + 1)
         digits(np.ascontiguousarray(levels).reshape(-1), base, self.in_phases, planes.reshape(len(planes), -1))
         return planes
@@ -121,6 +125,8 @@ class Ranges:
     x_max : largest input magnitude
     signed : whether inputs can be negative
     i_max : largest magnitude of a column's current in one read [A]; None where the chip's range needs none
+    reached : whether calibration inputs reached the layer; if not, it is in a branch that they do not take, and its
+        ranges must not be used
 
     Raises
     ------
@@ -131,6 +137,7 @@ class Ranges:
     x_max: float
     signed: bool
     i_max: float | None = None
+    reached: bool = True
 
     def __post_init__(self) -> None:
         if not 0.0 < self.x_max < math.inf:

@@ -212,7 +212,9 @@ def _lazy_samples(
         shape, axis = list(value.shape), axes.get(name)
         if axis is not None and len(shape) > axis:
             shape[axis] = arrays[name].shape[axis]
-        shapes[name] = np.broadcast_to(np.zeros((), value.dtype), shape)  # takes no memory
+            shapes[name] = np.broadcast_to(np.zeros((), value.dtype), shape)  # takes no memory
+        else:
+            shapes[name] = value
     return _samples(network, shapes, where)
 
 

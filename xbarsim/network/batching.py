@@ -19,13 +19,14 @@ import onnx
 
 from xbarsim.errors import DataError, ModelError
 from xbarsim.network.bodies import all_nodes
+from xbarsim.network.branches import take_branches
 from xbarsim.network.feeds import tensor_info
 from xbarsim.network.graph import Graph, attribute, label, reads
 from xbarsim.network.layers import Layer, LeftProduct
 from xbarsim.network.partition import Control, Partition
 from xbarsim.network.rewriting.draft import Origin, origin
 from xbarsim.network.sessions import aligned
-from xbarsim.network.shapes import Shapes, dimensions, infer_shapes
+from xbarsim.network.shapes import Shapes, dimensions
 
 __all__ = ["EXACT", "Batching", "Block", "plan_batches"]
 
@@ -211,7 +212,7 @@ def _fixed(shape: Sequence[int | str | None]) -> bool:
     return all(isinstance(size, int) for size in shape)
 
 
-def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
+def _input_axes(graph: Graph, actual: Mapping[str, Sequence[int]] | None) -> tuple[dict[str, int], int | None, str]:
     """Axis of the samples in each input, a fixed number of samples, and why there are no axes."""
     shapes = {name: dimensions(kind) for name, kind in graph.inputs.items()}
     for name, shape in shapes.items():
@@ -235,7 +236,13 @@ def _input_axes(graph: Graph) -> tuple[dict[str, int], int | None, str]:
             if symbols & set(shape):
                 axes[name] = shape.index(next(iter(symbols)))
             elif None in shape:
-                return {}, None, f"input {name!r} does not tell where its samples lie"
+                # the only free size may count samples, if as many come as elsewhere; what mixes them is looked for
+                axis = shape.index(None)
+                counts = {actual[item][at] for item, at in {**axes, name: axis}.items()} if actual else {None}
+                if _fixed([*shape[:axis], *shape[axis + 1 :]]) and len(counts) == 1:
+                    axes[name] = axis
+                else:
+                    return {}, None, f"input {name!r} does not tell where its samples lie"
         return axes, None, ""
     sizes = {shape[0] for shape in known.values() if isinstance(shape[0], int)}
     if len(sizes) != 1 or 0 in sizes:
@@ -345,7 +352,11 @@ def _visits(parts: Partition, shapes: Shapes, factor: int | None = 1) -> Iterato
                 yield from _visits(body, shapes, None if factor is None or times is None else factor * times)
 
 
-def plan_batches(parts: Partition, sizes: Mapping[str, Sequence[int]] | None = None) -> Batching:
+def plan_batches(
+    parts: Partition,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    values: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Batching:
     """Decide how feeds of a network are cut.
 
     Parameters
@@ -354,6 +365,8 @@ def plan_batches(parts: Partition, sizes: Mapping[str, Sequence[int]] | None = N
         The network.
     sizes
         Shapes of actual inputs; the more sizes are known, the more can be told.
+    values
+        Actual inputs that belong to every sample and may decide which way control flow goes.
 
     Raises
     ------
@@ -361,9 +374,12 @@ def plan_batches(parts: Partition, sizes: Mapping[str, Sequence[int]] | None = N
         Declared shapes contradict each other.
     """
     graph = parts.graph
-    inputs, fixed, reason = _input_axes(graph)
-    shapes = infer_shapes(graph, inputs, fixed or _PROBE, sizes) if inputs else {}
+    inputs, fixed, reason = _input_axes(graph, sizes)
     samples = fixed or _PROBE
+    shapes: Shapes = {}
+    if inputs:
+        counts = [fixed] if fixed else range(1, _BLOCK_EXACT + 1)
+        graph, shapes = take_branches(graph, inputs, samples, counts, sizes, values)
     vectors = {}
     for layer, visits in _visits(parts, shapes):
         shape = shapes.get(layer.source, (None,))
@@ -388,15 +404,22 @@ def plan_batches(parts: Partition, sizes: Mapping[str, Sequence[int]] | None = N
     unlisted = [name for name in graph.outputs if name not in axes]
     mixing = _mixing(graph, shapes) or (f"output {unlisted[0]!r} does not list samples" if unlisted else "")
     if mixing:
-        return Batching(None, False, f"each feed is one block: {mixing}", inputs, {}, frozenset(), vectors)
+        undecided = sizes is None and any(node.op_type == "If" for node in all_nodes(graph.nodes))
+        block = "each feed is one block" + (", unless its sizes tell more" if undecided else "")
+        return Batching(None, False, f"{block}: {mixing}", inputs, {}, frozenset(), vectors)
     producer = {name: node for node in all_nodes(graph.nodes) for name in node.output if name}
-    separable = frozenset(layer.name for layer in parts.layers if _separable(layer, producer, shapes))
-    entangled = [layer.name for layer in parts.layers if layer.name not in separable]
+    taken = [layer for layer in parts.layers if layer.output in producer]
+    separable = frozenset(layer.name for layer in taken if _separable(layer, producer, shapes))
+    entangled = [layer.name for layer in taken if layer.name not in separable]
     axes = merged | axes
     if entangled:
         reason = f"blocks of 1: the input of {entangled[0]!r} does not list sample after sample"
         return Batching(1, True, reason, inputs, axes, frozenset(layer.name for layer in parts.layers), vectors)
-    inexact = [node for node in parts.digital_nodes() if node.op_type not in EXACT]
+    inexact = [
+        node
+        for node in parts.digital_nodes()
+        if node.op_type not in EXACT and not producer.keys().isdisjoint(node.output)
+    ]
     size = _aligned_size(graph, inputs, shapes)
     if inexact:
         reason = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: i
     """Run the network once with exact products and measure the ranges of each crossbar layer.
 
     At most 65,536 vectors of a layer are kept, evenly spread over samples and positions, and fewer where 512 MB for
-    all layers do not suffice.
+    all layers do not suffice. Layers of branches that the inputs do not take have no ranges that could be used.
     """
     for name, value in feeds.items():
         check_finite_input(name, value, "calibration: ")
@@ -105,9 +105,14 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: i
     exact_executor(partition).run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
     ranges = {}
     for layer in partition.layers:
-        parts = kept.pop(layer.name).parts
+        sample = kept.pop(layer.name)
+        nothing = [np.zeros((layer.shape[1], 1), layer.dtype)]
+        parts = sample.parts if sample.seen else [nothing] * len(layer.weights)
         ranges[layer.name] = tuple(
-            Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks, threads)  # type: ignore[misc]
+            replace(
+                Ranges.measure(weights.astype(np.float64), chip, lambda chunks=chunks: chunks, threads),  # type: ignore[misc]
+                reached=sample.seen > 0,
+            )
             for weights, chunks in zip(layer.weights, parts, strict=True)
         )
     return Calibration(network.digest, chip.design, ranges)

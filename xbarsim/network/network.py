@@ -20,6 +20,7 @@ from xbarsim.errors import DataError, ModelError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro
 from xbarsim.network.batching import Batching, Block, plan_batches
+from xbarsim.network.bodies import all_nodes
 from xbarsim.network.calibration import Calibration, calibrate
 from xbarsim.network.exact import exact_executor
 from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
@@ -78,7 +79,7 @@ class Network:
         self.batching: Batching = plan_batches(self.partition)
         self._model = model
         self._sessions: dict[tuple[str, ...], Session] = {}
-        self._batchings: dict[tuple[Partition, tuple[tuple[int, ...], ...]], Batching] = {}
+        self._batchings: dict[tuple[Any, ...], Batching] = {}
         self._partitions: dict[tuple[tuple[Rule, ...], tuple[int, int] | None], Partition] = {
             ((), None): self.partition
         }
@@ -129,15 +130,28 @@ class Network:
             and any(size is None and axis != axes.get(name) for axis, size in enumerate(info.shape))
             for name, info in self.inputs.items()
         )
-        if not open_sizes and made is self.partition:
-            return self.batching
+        values = self._deciding(feeds, axes)
         sizes = {name: np.shape(feeds[name]) for name, info in self.inputs.items() if info.dtype and info.shape}
+        even = len({sizes[name][axis] for name, axis in axes.items() if name in sizes}) <= 1
+        if even and not open_sizes and not values and made is self.partition:
+            return self.batching
         shapes = tuple((*shape[: axes.get(name, 0)], *shape[axes.get(name, -1) + 1 :]) for name, shape in sizes.items())
+        key = (made, shapes, even, tuple(value.tobytes() for value in values.values()))
         with self._lock:
-            if (made, shapes) not in self._batchings:
+            if key not in self._batchings:
                 self._batchings = dict(list(self._batchings.items())[-15:])
-                self._batchings[made, shapes] = plan_batches(made, sizes)
-            return self._batchings[made, shapes]
+                self._batchings[key] = plan_batches(made, sizes, values)
+            return self._batchings[key]
+
+    def _deciding(self, feeds: Mapping[str, Any], axes: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:
+        """Switches and sizes that belong to every sample and may decide which way control flow goes."""
+        if not any(node.op_type == "If" for node in all_nodes(self.graph.nodes)):
+            return {}
+        return {
+            name: np.asarray(feeds[name])
+            for name, info in self.inputs.items()
+            if name not in axes and info.dtype is not None and info.dtype.kind in "biu" and np.size(feeds[name]) <= 64
+        }
 
     def check_feeds(self, feeds: Mapping[str, Any] | npt.ArrayLike, where: str = "") -> dict[str, Any]:
         """Inputs as arrays of the types that the model declares.

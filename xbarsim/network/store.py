@@ -77,6 +77,8 @@ def _write_macro(group: Any, macro: Macro) -> None:
         group.attrs["x_max"], group.attrs["signed"] = macro.ranges.x_max, macro.ranges.signed
         if macro.ranges.i_max is not None:
             group.attrs["i_max"] = macro.ranges.i_max
+        if not macro.ranges.reached:
+            group.attrs["reached"] = False
     for name, faults in stages.faults.arrays.items():
         part = group.create_group(f"faults/{quote(name, safe='')}")
         _write(part, "kind", faults.kind)
@@ -150,7 +152,8 @@ def _ranges(attributes: Mapping[str, Any]) -> Ranges | None:
     if "x_max" not in attributes:
         return None
     i_max = float(attributes["i_max"]) if "i_max" in attributes else None
-    return Ranges(float(attributes["x_max"]), bool(attributes["signed"]), i_max)
+    reached = bool(attributes.get("reached", True))
+    return Ranges(float(attributes["x_max"]), bool(attributes["signed"]), i_max, reached)
 
 
 def _stages(group: Any, chip: Chip, layer: Layer) -> Stages:
