@@ -118,11 +118,8 @@ class ProgrammedNetwork:
         Raises
         ------
         DataError
-<<<<<<< HEAD
-            Inputs, outputs or layers do not fit the model, or its smallest block does not fit into memory.
-=======
-            Inputs, outputs or layers do not fit the model, or inputs take a branch that no calibration input took.
->>>>>>> 5b8b823810c7288ec0f61182215f994738e78568
+            Inputs, outputs or layers do not fit the model, its smallest block does not fit into memory, or inputs take a
+            branch that no calibration input took.
         """
         network = self.network
         if first_sample < 0:
@@ -130,13 +127,11 @@ class ProgrammedNetwork:
         checked = network.check_feeds(feeds)
         wanted = {name: name for name in network.select_outputs(outputs)}
         wanted.update(self._captured(capture))
-<<<<<<< HEAD
         memory = None if memory is None else check_number(memory, "memory", 1)
         batching = network.batching_for(checked, self.chip)
-        return self._executor.run(checked, batching, int(first_sample), wanted, memory=memory)
-=======
-        batching = network.batching_for(checked, self.chip)
-        return self._executor.run(checked, batching, int(first_sample), wanted, self._check_reached)
+        return self._executor.run(
+            checked, batching, int(first_sample), wanted, observer=self._check_reached, memory=memory
+        )
 
     def _check_reached(self, layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
         for macro in self.layers[layer.name]:
@@ -145,7 +140,6 @@ class ProgrammedNetwork:
                     f"layer {layer.name!r} has no converter ranges: the calibration inputs took another branch; "
                     "calibrate with inputs that take this one"
                 )
->>>>>>> 5b8b823810c7288ec0f61182215f994738e78568
 
     def _captured(self, names: Collection[str]) -> dict[str, str]:
         produced = {layer.output: layer.output for layer in self.partition.layers}
