@@ -186,5 +186,5 @@ def test_a_branch_that_no_calibration_input_takes_has_no_ranges(tmp_path):
     programmed.save(tmp_path / "chip.h5")
     for chip in (programmed, network.restore(tmp_path / "chip.h5")):
         assert np.isfinite(chip.run(feeds(8000))["y"]).all()
-        with pytest.raises(DataError, match=r"layer 'rates/then_branch/conv8' has no converter ranges"):
+        with pytest.raises(DataError, match=r"layer 'conv8' has no converter ranges"):
             chip.run(feeds(16000))

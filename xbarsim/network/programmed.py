@@ -118,8 +118,8 @@ class ProgrammedNetwork:
         Raises
         ------
         DataError
-            Inputs, outputs or layers do not fit the model, its smallest block does not fit into memory, or inputs take a
-            branch that no calibration input took.
+            Inputs, outputs or layers do not fit the model, the smallest block does not fit into memory, or inputs take
+            a branch that no calibration input took.
         """
         network = self.network
         if first_sample < 0:
