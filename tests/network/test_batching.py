@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from onnx_models import IDEAL, assert_matches_onnxruntime, model, node, normal, saved
 
 import xbarsim as xs
-from xbarsim.network.batching import EXACT
+from xbarsim.network.samples import EXACT
 
 NOISY = xs.Chip.load("hfo2-1t1r").replace({"device.read_noise": {"kind": "proportional", "sigma": 0.05}})
 

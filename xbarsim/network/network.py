@@ -19,7 +19,7 @@ from xbarsim.chip import Chip
 from xbarsim.errors import DataError, ModelError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro
-from xbarsim.network.batching import Batching, Block, plan_batches
+from xbarsim.network.batching import Batching, Block
 from xbarsim.network.bodies import all_nodes
 from xbarsim.network.calibration import Calibration, calibrate
 from xbarsim.network.exact import exact_executor
@@ -33,6 +33,7 @@ from xbarsim.network.opsets import versions
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.rewriting.expansion import expand
+from xbarsim.network.samples import plan_batches
 from xbarsim.network.sessions import Session
 from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.store import restore

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from xbarsim.network.batching import Batching, plan_batches
+from xbarsim.network.batching import Batching
 from xbarsim.network.bodies import all_nodes
 from xbarsim.network.candidates import has_matrix_product
 from xbarsim.network.graph import label, subgraphs
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Control, Partition
 from xbarsim.network.rewriting.draft import origin
+from xbarsim.network.samples import plan_batches
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.tiling import Tiling
 
