@@ -240,3 +240,24 @@ def test_operators_of_other_domains_stay_digital():
     item.attribute.append(onnx.helper.make_attribute("transBatchA", 1))
     graph = fold(model([item], {"x": ["N", 3]}, {"y": None}, {"w": normal(3, 3)}, domains=["com.microsoft"]), "m")
     assert crossbar_layer(graph.nodes[0], graph) == "operator of com.microsoft"
+
+
+def test_what_does_not_fit_a_result_cannot_be_added(tmp_path):
+    network = saved(
+        tmp_path,
+        [node("Gemm", ["x", "w", "c"], ["y"], name="fc")],
+        {"x": ["N", 3], "c": [2, 7]},
+        {"y": None},
+        {"w": normal(3, 4)},
+    )
+    message = r"layer 'fc' \(Gemm\): 'c' of shape \[2, 7\] cannot be added to a result of shape \[., 4\]"
+    with pytest.raises(xs.DataError, match=message):
+        network.program(IDEAL).run({"x": normal(2, 3), "c": normal(2, 7)})
+
+
+def test_a_bias_must_be_finite(tmp_path):
+    with pytest.raises(xs.ModelError, match="tensor 'c' holds 1 NaN or infinite values of 4"):
+        saved(
+            tmp_path, [node("Gemm", ["x", "w", "c"], ["y"])], {"x": ["N", 3]}, {"y": None},
+            {"w": normal(3, 4), "c": np.array([1, np.nan, 2, 3], np.float32)},
+        )  # fmt: skip

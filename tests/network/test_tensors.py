@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -326,3 +327,25 @@ def test_attributes_of_another_type_than_their_name_says(tmp_path):
     constant.attribute[0].type = onnx.AttributeProto.FLOAT
     with pytest.raises(xs.ModelError, match=r"node 'c' \(Constant\): attribute 'value_floats' is no FLOATS"):
         constant_value(constant, tmp_path)
+
+
+def test_a_model_and_its_tensors_may_be_links_into_one_folder(tmp_path):
+    """As in the caches of Hugging Face; links to anywhere else are refused."""
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    graph = model(
+        [node("MatMul", ["x", "w"], ["h"]), node("Add", ["h", "table"], ["y"])], {"x": [300, 300]}, {"y": None},
+        {"w": normal(300, 300), "table": normal(300, 300, seed=1)},
+    )  # fmt: skip
+    onnx.save(graph, blobs / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    for name, blob in (("m.onnx", "1a2b"), ("m.data", "3c4d")):
+        (blobs / name).rename(blobs / blob)
+        (snapshot / name).symlink_to(Path("..") / "blobs" / blob)
+    network = xs.load(snapshot / "m.onnx")
+    assert_matches_onnxruntime(network, {"x": normal(300, 300, seed=2)})
+    (snapshot / "m.data").unlink()
+    (blobs / "3c4d").rename(tmp_path / "elsewhere")
+    (snapshot / "m.data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(xs.ModelError, match=r"its file 'm\.data' does not lie in the model's folder"):
+        xs.load(snapshot / "m.onnx")

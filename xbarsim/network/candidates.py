@@ -56,9 +56,24 @@ def _usable(graph: Graph, name: str) -> npt.NDArray[Any] | str:
     return value
 
 
+def _third(node: onnx.NodeProto) -> str:
+    """The third input, what is added to a product; empty if there is none."""
+    return str(node.input[2]) if len(node.input) > 2 else ""
+
+
+def _unfit(graph: Graph, name: str) -> str:
+    """Why a constant called ``name`` cannot be added to a product; empty if it can, or is no constant."""
+    value = graph.constants.get(name) if name else None
+    if value is None or (isinstance(value, np.ndarray) and value.dtype in FLOATS):
+        return ""
+    return f"bias of type {_element(value)} is not added"
+
+
 def _vector(graph: Graph, name: str, size: int) -> npt.NDArray[Any] | None:
     """The constant called ``name`` as one value for each output, where it is one."""
     value = graph.constants.get(name)
+    if isinstance(value, np.ndarray):
+        check_finite(name, value, graph.name)
     if not isinstance(value, np.ndarray) or not (value.size == 1 or value.size == size == value.shape[-1]):
         return None
     return np.broadcast_to(value.reshape(-1), (size,)).astype(np.float64)
@@ -132,10 +147,12 @@ def _convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
+    if reason := _unfit(graph, _third(node)):
+        return reason
     if not 3 <= weights.ndim <= 5:
         return f"convolution over {weights.ndim - 2} axes"
     groups, window = _window(node, graph, weights)
-    bias_name = node.input[2] if len(node.input) > 2 else ""
+    bias_name = _third(node)
     bias = _vector(graph, bias_name, len(weights)) if bias_name else None
     return Convolution(
         **_identity(node, graph),
@@ -153,6 +170,8 @@ def _transposed_convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
+    if reason := _unfit(graph, _third(node)):
+        return reason
     axes = weights.ndim - 2
     if not 1 <= axes <= 3:
         return f"convolution over {axes} axes"
@@ -165,7 +184,7 @@ def _transposed_convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     if shape and (len(shape) != axes or min(shape) < 1):
         raise ModelError(f"{where}: output_shape {list(shape)} is not {axes} valid numbers")
     channels = len(weights) // groups
-    bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+    bias = _third(node) or None
     return TransposedConvolution(
         **_identity(node, graph),
         source=node.input[0],
@@ -184,6 +203,8 @@ def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
+    if reason := _unfit(graph, _third(node)):
+        return reason
     if weights.ndim != 2:
         raise ModelError(
             f"{graph.name}: node {label(node)!r} (Gemm): weights have shape {list(weights.shape)}, not 2 axes"
@@ -192,7 +213,7 @@ def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     alpha, beta = (attribute(node, name, 1.0, graph.name) for name in ("alpha", "beta"))
     if alpha != 1.0:
         matrix = matrix.astype(np.float64) * alpha
-    addend = node.input[2] if len(node.input) > 2 and beta else ""
+    addend = _third(node) if beta else ""
     bias = _vector(graph, addend, len(matrix)) if addend else None
     return RightProduct(
         **_identity(node, graph),

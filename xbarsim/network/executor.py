@@ -230,7 +230,13 @@ class _Pass:
             scaled = np.asarray(self._value(layer.addend, tensors), y.dtype)
             if layer.beta != 1.0:
                 scaled = scaled * y.dtype.type(layer.beta)
-            y += scaled if shape is None else scaled.reshape(shape)
+            try:
+                y += scaled if shape is None else scaled.reshape(shape)
+            except ValueError:
+                raise DataError(
+                    f"{self.graph.name}: layer {layer.name!r} ({layer.op}): {layer.addend!r} of shape "
+                    f"{list(scaled.shape)} cannot be added to a result of shape {list(y.shape)}"
+                ) from None
         return y.astype(layer.dtype, copy=False)
 
     def _multiply(self, layer: Layer, x: npt.NDArray[Any], first_sample: int, samples: int) -> npt.NDArray[Any]:

@@ -153,7 +153,8 @@ def external_file(tensor: TensorProto, path: Path) -> Path:
     Raises
     ------
     ModelError
-        It does not exist, or not in the model's folder.
+        It does not exist, or not in the model's folder. Where the model itself is a link, as in caches of Hugging Face,
+        the folder that it leads to is as good.
     """
     location = next((item.value for item in tensor.external_data if item.key == "location"), "")
     location = location.replace("\0", "?") if isinstance(location, str) else str(location)  # bytes: no valid text
@@ -162,7 +163,8 @@ def external_file(tensor: TensorProto, path: Path) -> Path:
     try:
         file = (folder / location).resolve()
         inside = bool(location) and not Path(location).is_absolute() and ".." not in Path(location).parts
-        if not inside or not file.is_relative_to(folder):
+        homes = (folder, path.resolve().parent)
+        if not inside or not any(file.is_relative_to(home) for home in homes):
             raise ModelError(f"{where} does not lie in the model's folder")
         if not file.is_file():
             raise ModelError(f"{where} does not exist" if not file.exists() else f"{where} is no file")

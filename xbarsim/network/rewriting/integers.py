@@ -189,7 +189,8 @@ def multiplied(draft: Draft, sums: str, factors: Sequence[Factor], divisor: Fact
         if isinstance(scale, str) or isinstance(factor, str):
             scale = draft.add(op, [tensor(scale), tensor(factor)])
         else:
-            scale = np.asarray(scale * factor if op == "Mul" else scale / factor)
+            with np.errstate(all="ignore"):  # of scales that are 0 or infinite, as onnxruntime does
+                scale = np.asarray(scale * factor if op == "Mul" else scale / factor)
     return draft.add("Mul", [draft.add("Cast", [sums], to=TensorProto.FLOAT), tensor(scale)])
 
 

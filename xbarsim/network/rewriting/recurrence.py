@@ -195,7 +195,11 @@ def _known(scope: Scope, name: str) -> tuple[int | None, ...] | None:
     if not name:
         return None
     array = scope.array(name)
-    return scope.shape_of(name) if array is None else array.shape
+    if array is None:
+        return scope.shape_of(name)
+    if array.dtype in FLOATS:
+        check_finite(name, array, scope.where)
+    return array.shape
 
 
 def _check_shape(field: str, found: Sequence[int | None] | None, wanted: Sequence[int | None]) -> None:
