@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from xbarsim.network.bodies import all_nodes, changed_bodies
+from xbarsim.network.bodies import all_nodes, changed_nodes
 from xbarsim.network.graph import FLOATS, Graph, attribute, check_finite, label, subgraphs
 
 __all__ = ["fold_batch_norms"]
@@ -50,17 +50,11 @@ class _Fusion:
                 found[place] = merged
                 continue
             if subgraphs(node):
-                node = changed_bodies(node, self._body)
+                node = changed_nodes(node, self.fuse)
             if node.op_type in _CONVOLUTIONS and _is_standard(node) and len(node.input) > 1 and len(node.output) == 1:
                 places[node.output[0]] = len(found)
             found.append(node)
         return found
-
-    def _body(self, attribute: str, body: onnx.GraphProto) -> onnx.GraphProto:
-        nodes = self.fuse(body.node)
-        del body.node[:]
-        body.node.extend(nodes)
-        return body
 
     def _arrays(self, names: Sequence[str]) -> list[npt.NDArray[Any]] | None:
         values = [self.constants.get(name) for name in names]

@@ -16,7 +16,7 @@ from xbarsim.errors import ModelError
 from xbarsim.network.graph import Constant, label, ordered, reads, subgraphs
 from xbarsim.network.tensors import dense_array, tensor_array
 
-__all__ = ["all_nodes", "changed_bodies", "flatten", "is_foldable"]
+__all__ = ["all_nodes", "changed_nodes", "flatten", "is_foldable"]
 
 _CONTROL = {"If", "Loop", "Scan"}
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -28,7 +28,7 @@ def is_foldable(node: onnx.NodeProto) -> bool:
     return node.op_type not in _RANDOM | _NOT_TENSORS and not subgraphs(node)
 
 
-def changed_bodies(node: onnx.NodeProto, change: Callable[[str, onnx.GraphProto], onnx.GraphProto]) -> onnx.NodeProto:
+def _changed_bodies(node: onnx.NodeProto, change: Callable[[str, onnx.GraphProto], onnx.GraphProto]) -> onnx.NodeProto:
     """A copy of a node whose bodies are what ``change(attribute, body)`` makes of them."""
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
@@ -39,6 +39,20 @@ def changed_bodies(node: onnx.NodeProto, change: Callable[[str, onnx.GraphProto]
             for number, body in enumerate(attribute.graphs):
                 body.CopyFrom(change(f"{attribute.name}:{number}", body))
     return copy
+
+
+def changed_nodes(
+    node: onnx.NodeProto, change: Callable[[Iterable[onnx.NodeProto]], list[onnx.NodeProto]]
+) -> onnx.NodeProto:
+    """A copy of a node whose bodies hold what ``change`` makes of their nodes."""
+
+    def changed(attribute: str, body: onnx.GraphProto) -> onnx.GraphProto:
+        nodes = change(body.node)
+        del body.node[:]
+        body.node.extend(nodes)
+        return body
+
+    return _changed_bodies(node, changed)
 
 
 class _Flattened:
@@ -85,9 +99,9 @@ class _Flattened:
         Bodies of other operators than control flow belong to whoever runs the operator.
         """
         if subgraphs(node) and node.op_type not in _CONTROL:
-            node = changed_bodies(node, lambda attribute, body: _seen_from_within(body, names))
+            node = _changed_bodies(node, lambda attribute, body: _seen_from_within(body, names))
         elif subgraphs(node):
-            node = changed_bodies(node, lambda attribute, body: self._body(body, f"{label(node)}/{attribute}/", names))
+            node = _changed_bodies(node, lambda attribute, body: self._body(body, f"{label(node)}/{attribute}/", names))
         elif is_foldable(node) and all(name in self._fixed for name in reads(node)):
             self._fixed.update(name for name in node.output if name)
         return node
@@ -138,7 +152,7 @@ def _seen_from_within(body: onnx.GraphProto, names: Mapping[str, str]) -> onnx.G
     seen = {name: new for name, new in names.items() if name not in own}
     for number, node in enumerate(body.node):
         if subgraphs(node):
-            body.node[number].CopyFrom(changed_bodies(node, lambda attribute, inner: _seen_from_within(inner, seen)))
+            body.node[number].CopyFrom(_changed_bodies(node, lambda attribute, inner: _seen_from_within(inner, seen)))
         node.input[:] = [seen.get(name, name) for name in node.input]
         for name in node.output:
             seen.pop(name, None)

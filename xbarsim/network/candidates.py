@@ -103,7 +103,8 @@ def crossbar_layer(node: onnx.NodeProto, graph: Graph) -> Layer | str:
         return "malformed"  # onnxruntime will say how
     if node.op_type != "MatMul" and node.input[0] in graph.constants:
         return "only its weights vary" if node.input[1] not in graph.constants else "depends on constants alone"
-    return builders[node.op_type](node, graph)
+    unfit = "" if node.op_type == "MatMul" else _unfit(graph, _third(node))
+    return unfit or builders[node.op_type](node, graph)
 
 
 def _identity(node: onnx.NodeProto, graph: Graph) -> dict[str, Any]:
@@ -147,8 +148,6 @@ def _convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
-    if reason := _unfit(graph, _third(node)):
-        return reason
     if not 3 <= weights.ndim <= 5:
         return f"convolution over {weights.ndim - 2} axes"
     groups, window = _window(node, graph, weights)
@@ -170,8 +169,6 @@ def _transposed_convolution(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
-    if reason := _unfit(graph, _third(node)):
-        return reason
     axes = weights.ndim - 2
     if not 1 <= axes <= 3:
         return f"convolution over {axes} axes"
@@ -203,8 +200,6 @@ def _gemm(node: onnx.NodeProto, graph: Graph) -> Layer | str:
     weights = _usable(graph, node.input[1])
     if isinstance(weights, str):
         return weights
-    if reason := _unfit(graph, _third(node)):
-        return reason
     if weights.ndim != 2:
         raise ModelError(
             f"{graph.name}: node {label(node)!r} (Gemm): weights have shape {list(weights.shape)}, not 2 axes"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import onnx
 
-from xbarsim.network.bodies import changed_bodies
+from xbarsim.network.bodies import changed_nodes
 from xbarsim.network.graph import Constant, Graph, label, subgraphs
 from xbarsim.network.rewriting import contrib
 from xbarsim.network.rewriting.draft import Draft, Rewriter, Scope, origin
@@ -88,7 +88,7 @@ class _Expansion:
         found: list[onnx.NodeProto] = []
         for node in nodes:
             if subgraphs(node):
-                found.append(changed_bodies(node, self._body))
+                found.append(changed_nodes(node, self.nodes))
                 continue
             draft = self._draft(node)
             if isinstance(draft, Draft):
@@ -100,12 +100,6 @@ class _Expansion:
                     self.reasons.update((name, draft) for name in node.output if name)
                 found.append(node)
         return found
-
-    def _body(self, attribute: str, body: onnx.GraphProto) -> onnx.GraphProto:
-        nodes = self.nodes(body.node)
-        del body.node[:]
-        body.node.extend(nodes)
-        return body
 
     def _draft(self, node: onnx.NodeProto) -> Draft | str | None:
         source = origin(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -71,15 +72,21 @@ def rewrite_fusedmatmul(node: onnx.NodeProto, scope: Scope) -> Draft | str | Non
     return draft
 
 
-def rewrite_fusedgemm(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
-    """FusedGemm: a Gemm and an activation."""
+def _weights(node: onnx.NodeProto, scope: Scope) -> npt.NDArray[Any] | str:
+    """The second operand where it is a constant that crossbars can hold, or why it is not."""
     if malformed(node, 0, 1):
         return malformed(node, 0, 1)
     constant = weights(scope, node.input[1])
+    if not isinstance(constant, str) and node.input[0] in scope.constants:
+        return "depends on constants alone"
+    return constant
+
+
+def rewrite_fusedgemm(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
+    """FusedGemm: a Gemm and an activation."""
+    constant = _weights(node, scope)
     if isinstance(constant, str):
         return constant
-    if node.input[0] in scope.constants:
-        return "depends on constants alone"
     activation = attribute(node, "activation", "", scope.where)
     if activation not in _ACTIVATIONS:
         return f"activation {activation!r} is not mapped"
@@ -102,13 +109,9 @@ def rewrite_fusedgemm(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
 
 def rewrite_fusedconv(node: onnx.NodeProto, scope: Scope) -> Draft | str | None:
     """FusedConv: a convolution, a tensor that is added, and an activation."""
-    if malformed(node, 0, 1):
-        return malformed(node, 0, 1)
-    constant = weights(scope, node.input[1])
+    constant = _weights(node, scope)
     if isinstance(constant, str):
         return constant
-    if node.input[0] in scope.constants:
-        return "depends on constants alone"
     activation = attribute(node, "activation", "", scope.where)
     values = next((tuple(item.floats) for item in node.attribute if item.name == "activation_params"), ())
     names = ("min", "max") if activation == "Clip" else _ACTIVATIONS.get(activation, ())
