@@ -442,3 +442,35 @@ def test_large_samples_come_in_small_blocks(tmp_path):
             {"y": None}, {"w": normal(1, 1, 3, 3)},
         )  # fmt: skip
         assert network.batching.size == size
+
+
+def test_sequences_that_come_time_first_are_cut_along_their_second_axis(tmp_path):
+    network = saved(
+        tmp_path,
+        [node("LSTM", ["x", "w", "r"], ["y", "h"], hidden_size=2, name="lstm")],
+        {"x": [6, "N", 3]}, {"y": None, "h": None}, {"w": normal(1, 8, 3), "r": normal(1, 8, 2)},
+    )  # fmt: skip
+    assert dict(network.batching.inputs) == {"x": 1}
+    assert network.batching.size == 16
+    x = normal(6, 21, 3)
+    assert_matches_onnxruntime(network, {"x": x})
+    programmed = network.program(NOISY, calibration={"x": x})
+    whole = programmed.run({"x": x})
+    for a, b in ((0, 1), (1, 18), (18, 21)):
+        part = programmed.run({"x": x[:, a:b]}, first_sample=a)
+        np.testing.assert_array_equal(part["y"], whole["y"][:, :, a:b])
+        np.testing.assert_array_equal(part["h"], whole["h"][:, a:b])
+
+
+def test_a_window_along_the_only_free_axis_is_not_cut(tmp_path):
+    """Sequences of any length, one at a time: it is the first axis that counts samples, although it is fixed."""
+
+    def network(batch):
+        return saved(
+            tmp_path, [node("Conv", ["x", "w"], ["y"], pads=[1, 1], name="conv")], {"x": [batch, 2, "T"]}, {"y": None},
+            {"w": normal(3, 2, 3)},
+        )  # fmt: skip
+
+    assert network(1).batching.size == 1
+    assert network(5).batching.size == 5
+    assert_matches_onnxruntime(network(1), {"x": normal(1, 2, 50)})

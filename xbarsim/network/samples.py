@@ -38,6 +38,14 @@ EXACT = frozenset(
 """Operators that give each element the same bits wherever it stands in a batch of whatever size."""
 
 _ALONG_AXIS = {"Concat", "Gather", "Hardmax", "LayerNormalization", "LogSoftmax", "LpNormalization", "Softmax", "Split"}
+_ANY_AXIS = EXACT - {"DepthToSpace", "GlobalMaxPool", "MaxPool", "SpaceToDepth"} | _ALONG_AXIS | {
+    "BitShift", "Celu", "Cos", "Einsum", "Elu", "Erf", "Exp", "Gelu", "Gemm", "HardSigmoid", "HardSwish", "If",
+    "IsInf", "IsNaN", "Log", "Loop", "MatMul", "Mish", "Mod", "Pow", "QuantizeLinear", "Reciprocal", "ReduceL1",
+    "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Scan",
+    "Selu", "Sigmoid", "Sin", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu",
+}  # fmt: skip
+"""Operators that keep samples apart on whatever axis they lie, or of which it can be told where they do not."""
+
 _SAME_ORDER = EXACT - {
     "Concat", "DepthToSpace", "Expand", "Gather", "Pad", "Slice", "SpaceToDepth", "Split", "Tile", "Transpose"
 }  # fmt: skip
@@ -94,6 +102,16 @@ def _input_axes(graph: Graph, actual: Mapping[str, Sequence[int]] | None) -> tup
     return dict.fromkeys(known, 0), sizes.pop(), ""
 
 
+def _behind(graph: Graph) -> dict[str, int]:
+    """Axis of the only size that is free, where it is no input's first: as of sequences that come time first."""
+    shapes = {name: dimensions(kind) or [] for name, kind in graph.inputs.items()}
+    free = {str(size) for shape in shapes.values() for size in shape if not isinstance(size, int)}
+    if len(free) != 1 or "None" in free:
+        return {}
+    places = {name: [axis for axis, size in enumerate(shape) if size in free] for name, shape in shapes.items()}
+    return {name: axes[0] for name, axes in places.items() if axes} if max(map(len, places.values())) == 1 else {}
+
+
 def _mixing(graph: Graph, shapes: Shapes) -> str:
     """Which node mixes samples, in words; empty if none is known to."""
 
@@ -117,10 +135,17 @@ def _mixing(graph: Graph, shapes: Shapes) -> str:
             recurrent = attribute(node, "layout", 0, graph.name) == 0 and shape[0] == _PROBE
         if node.op_type in ("If", "Loop", "Scan"):
             recurrent = _hides(node, graph, shapes)
-        if lost or along or recurrent or numbered:
+        # windows, scans and the like would run along them
+        windowed = node.op_type not in _ANY_AXIS and not all(_first(shapes[name]) for name in carrying)
+        if lost or along or recurrent or numbered or windowed:
             source = origin(node) or Origin(label(node), node.op_type)
             return f"{source.name} ({source.op}) mixes samples"
     return ""
+
+
+def _first(shape: Sequence[int | None]) -> bool:
+    """Whether samples lie on the first axis."""
+    return shape[0] is not None and shape[0] > 0 and shape[0] % _PROBE == 0
 
 
 def _hides(node: onnx.NodeProto, graph: Graph, shapes: Shapes) -> bool:
@@ -217,8 +242,24 @@ def plan_batches(
     ModelError
         Declared shapes contradict each other.
     """
+    inputs, fixed, reason = _input_axes(parts.graph, sizes)
+    ways = [(inputs, fixed, reason)]
+    behind = _behind(parts.graph) if fixed else {}
+    if behind:  # a first size of 1 is most likely that of a batch, any other that of something else
+        ways.insert(1 if fixed == 1 else 0, (behind, None, ""))
+    found = [_plan(parts, way, sizes, values) for way in ways]
+    return next((batching for batching in found if batching.size is not None), found[0])
+
+
+def _plan(
+    parts: Partition,
+    way: tuple[dict[str, int], int | None, str],
+    sizes: Mapping[str, Sequence[int]] | None,
+    values: Mapping[str, npt.NDArray[Any]] | None,
+) -> Batching:
+    """How feeds are cut if samples lie as ``way`` says: axes of inputs, their fixed number, and why there are none."""
     graph = parts.graph
-    inputs, fixed, reason = _input_axes(graph, sizes)
+    inputs, fixed, reason = way
     samples = fixed or _PROBE
     shapes: Shapes = {}
     if inputs:
