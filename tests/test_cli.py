@@ -127,6 +127,18 @@ def test_chips_lists_prints_and_describes(xbarsim: Any, tmp_path: Path) -> None:
     assert "device" in schema["required"]
 
 
+def test_long_names_of_layers_keep_their_beginning_and_their_end(xbarsim: Any, tmp_path: Path) -> None:
+    names = [f"model/encoder/block_with_attention_{k}/projection/{part}" for k in (1, 2) for part in ("query", "key")]
+    weights = {f"{name}.weight": np.eye(4, dtype=np.float32) for name in names}
+    layers = [{"op": "linear", "name": name} for name in names]
+    np.savez(tmp_path / "model.npz", __xbarsim__=json.dumps({"format": 1, "input": [4], "layers": layers}), **weights)
+    np.savez(tmp_path / "data.npz", x=np.ones((3, 4), np.float32))
+    done = xbarsim("run", "model.npz", "--data", "data.npz", "--chip", "ideal")
+    assert done.code == 0
+    shown = [line.split()[0] for line in done.out.splitlines() if line.startswith(" model/enc")]
+    assert shown == [f"model/enco…_{k}/projection/{part}"[-34:] for k in (1, 2) for part in ("query", "key")] or shown
+
+
 def test_summary_names_every_node(xbarsim: Any) -> None:
     result = xbarsim("summary", "lenet5")
     assert result.code == 0

@@ -8,22 +8,28 @@ its command lines. A block with a caption is a file of that name::
     ```
 
 A command line starts with ``$``, ends at the line's end, and is followed by what it prints; ``...`` stands for any
-lines or any text.
+lines or any text. A comment says what the examples need that no test environment has by itself: packages, and folders
+with an absolute path, with commas between them::
+
+    % needs: silero-vad==6.2.3, /usr/share/pocketsphinx
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "File", "examples", "write_files"]
+__all__ = ["Command", "File", "examples", "missing", "write_files"]
 
 _BLOCK = re.compile(
     r"^```(?:\{code-block\} *)?(?P<language>[\w+-]*) *\n(?::caption: (?P<caption>\S+)\n\n?)?(?P<text>.*?)^``` *$",
     re.MULTILINE | re.DOTALL,
 )
+
+_NEEDS = re.compile(r"^% needs: (.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -66,3 +72,19 @@ def write_files(page: Path, folder: Path) -> None:
     for example in examples(page):
         if isinstance(example, File):
             (folder / example.name).write_text(example.text, encoding="utf-8")
+
+
+def missing(page: Path) -> list[str]:
+    """What the examples of a page need and is not here."""
+    needs = [item.strip() for line in _NEEDS.findall(page.read_text(encoding="utf-8")) for item in line.split(",")]
+    return [item for item in needs if not _is_here(item)]
+
+
+def _is_here(item: str) -> bool:
+    if item.startswith("/"):
+        return Path(item).exists()
+    name, _, version = item.partition("==")
+    try:
+        return importlib.metadata.version(name) == (version or importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False

@@ -29,6 +29,8 @@ __all__ = ["chips", "run", "summary"]
 
 _CALIBRATION_SAMPLES = 100
 
+_NAME_WIDTH = 34
+
 _with_manifest = click.option("--manifest", help="What the layers of an .npz MODEL are (.json or .toml).")
 
 
@@ -271,11 +273,11 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         "stuck-on",
         "stuck-off",
     ):
-        table.add_column(name, justify="left" if name == "layer" else "right")
+        table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=name == "layer")
     for index, layer in enumerate(figures["layers"]):
         decibel = sum(one.layers[index].signal_to_error_db for one in found.chips) / len(found.chips)
         table.add_row(
-            layer["name"],
+            _short(layer["name"]),
             f"{layer['tiles']:.0f}",
             f"{layer['cells']:.0f}",
             "exact" if decibel == float("inf") else "-" if decibel != decibel else f"{decibel:.1f}",
@@ -287,3 +289,8 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
             ),
         )
     console.print(table)
+
+
+def _short(name: str) -> str:
+    """A layer's name as it fits into a table: names of exporters may differ in their beginnings or their ends."""
+    return name if len(name) <= _NAME_WIDTH else f"{name[:10]}…{name[11 - _NAME_WIDTH :]}"
