@@ -17,7 +17,7 @@ from xbarsim.data.source import Lazy, Source, digest_of
 from xbarsim.errors import DataError
 from xbarsim.network import Network
 from xbarsim.network.feeds import check_finite_input
-from xbarsim.network.network import shipped
+from xbarsim.network.loading import shipped
 
 __all__ = ["Dataset"]
 

@@ -3,7 +3,8 @@
 from xbarsim.network.calibration import Calibration
 from xbarsim.network.feeds import TensorInfo
 from xbarsim.network.layers import Layer
-from xbarsim.network.network import Network, load
+from xbarsim.network.loading import load
+from xbarsim.network.network import Network
 from xbarsim.network.npz.reading import load_matrices
 from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.summary import Summary, SummaryRow

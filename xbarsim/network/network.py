@@ -1,4 +1,4 @@
-"""Network: a model file as crossbar layers and digital segments; the front door of this package.
+"""Network: a model file as crossbar layers and digital segments.
 
 `load` reads it, `Network.program` puts it onto a simulated chip, `Network.run_digital` is the unmodified model to
 compare with.
@@ -27,34 +27,22 @@ from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
 from xbarsim.network.folding import fold
 from xbarsim.network.graph import Graph
 from xbarsim.network.layers import Layer
-from xbarsim.network.npz.reading import read_npz_model
-from xbarsim.network.onnx import read_onnx
 from xbarsim.network.opsets import versions
+from xbarsim.network.original import Original
 from xbarsim.network.partition import Partition, partition
 from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.rewriting.expansion import expand
 from xbarsim.network.samples import plan_batches
-from xbarsim.network.sessions import Session
 from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
 from xbarsim.placement import Rule, place
 from xbarsim.tiling import Tiling
 
-__all__ = ["Network", "load", "shipped"]
+__all__ = ["Network"]
 
 _Choice = tuple[tuple[Rule, ...], tuple[int, int] | None]
 """What a partition depends on: placement rules, and rows and outputs of the arrays that groups are packed into."""
-
-_SHIPPED = Path(__file__).parent.parent / "models"
-
-
-def shipped(name: str | Path, suffixes: Sequence[str]) -> Path | None:
-    """Path of a file that comes with xbarsim, by its name without suffix; None if there is none."""
-    text = str(name)
-    if not text or Path(text).name != text:
-        return None
-    return next((path for suffix in suffixes if (path := _SHIPPED / f"{text}{suffix}").is_file()), None)
 
 
 class Network:
@@ -78,8 +66,7 @@ class Network:
         self.digest = digest
         self.graph, self.partition = _cut(model, path)
         self.batching: Batching = plan_batches(self.partition)
-        self._model = model
-        self._sessions: dict[tuple[str, ...], Session] = {}
+        self._original = Original(model, path)
         self._batchings: dict[tuple[Any, ...], Batching] = {}
         self._partitions: dict[tuple[tuple[Rule, ...], tuple[int, int] | None], Partition] = {
             ((), None): self.partition
@@ -337,12 +324,9 @@ class Network:
         batching = self.batching_for(checked, chip)
         blocks: list[Block] = []
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
-        computed = sorted({name for name in wanted if name not in self.graph.inputs})
-        session = self._digital_session(tuple(name for name in computed if name not in self.graph.outputs))
+        run = self._original.runner(wanted)
         for block in batching.blocks(checked, first_sample, exact=False):
-            values = dict(block.feeds)
-            if computed:
-                values.update(zip(computed, session.run(computed, block.feeds), strict=True))
+            values = run(block.feeds)
             blocks.append(block)
             for name in wanted:
                 parts[name].append(values[name])
@@ -350,32 +334,6 @@ class Network:
         if captured:
             found |= exact_executor(made).run(checked, batching, first_sample, captured)
         return {name: found[name] for name in (*self.graph.outputs, *capture)}
-
-    def _digital_session(self, inner: tuple[str, ...]) -> Session:
-        """A session of the model with further tensors as outputs; the plain one and the latest other are kept."""
-        with self._lock:
-            if inner not in self._sessions:
-                known = {name for node in self._model.graph.node for name in node.output}
-                for name in inner:
-                    if name not in known:
-                        names = ", ".join(layer.name for layer in self.layers)
-                        raise DataError(f"cannot capture {name!r}: no tensor of {self.path}; layers: {names}")
-                session = self._start(inner)
-                self._sessions = {key: held for key, held in self._sessions.items() if not key} | {inner: session}
-            return self._sessions[inner]
-
-    def _start(self, inner: tuple[str, ...]) -> Session:
-        refused = []
-        # as it is, if that runs at all
-        for version in sorted(versions(self._model), key=lambda version: version is not self._model):
-            model = onnx.ModelProto()
-            model.CopyFrom(version)
-            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-            try:
-                return Session(model, str(self.path), folder=str(self.path.parent.resolve()))
-            except ModelError as error:
-                refused.append(error)
-        raise refused[0]
 
     def _declared_outputs(self) -> dict[str, TensorInfo]:
         """Declared types, completed by what shape inference finds."""
@@ -397,37 +355,3 @@ def _cut(model: onnx.ModelProto, path: Path) -> tuple[Graph, Partition]:
         except ModelError as error:
             refused.append((version is model, error))
     raise next(error for own, error in refused if own) from None
-
-
-def load(path: str | Path, *, manifest: Mapping[str, Any] | str | Path | None = None) -> Network:
-    """Read a network.
-
-    Parameters
-    ----------
-    path
-        An ONNX or NPZ file, or the name of a network that comes with xbarsim, such as "lenet5".
-    manifest
-        For NPZ files: what the layers are, as a dict or a JSON or TOML file. Perceptrons, and files that hold a
-        manifest, need none.
-
-    Raises
-    ------
-    ModelError
-        There is no such file, or it is not a model that can run.
-    """
-    file = Path(path)
-    if not file.exists():
-        found = shipped(path, (".onnx", ".npz"))
-        if found is None:
-            names = sorted({item.stem for item in _SHIPPED.glob("*.onnx")})
-            hint = f"; networks that come with xbarsim: {', '.join(names)}" if file.suffix == "" and names else ""
-            raise ModelError(f"{path}: no such file{hint}")
-        file = found
-    if file.is_dir():
-        raise ModelError(f"{path}: is a folder; give an .onnx or .npz file")
-    if file.suffix.lower() == ".npz":
-        return Network(file, *read_npz_model(file, manifest))
-    if manifest is not None:
-        raise ModelError(f"{path}: a manifest says what the layers of an .npz file are; this is none")
-    model, digest = read_onnx(file)
-    return Network(file, model, digest)
