@@ -26,9 +26,11 @@ DENSE_BYTES = 256 << 20
 _MAPPED_BYTES = 1 << 16  # a map of its own takes more than the smaller ones do
 
 _PACKED: dict[int, int] = {
-    TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4, TensorProto.INT2: 2, TensorProto.UINT2: 2
-}  # fmt: skip
-"""Bits of element types that share bytes."""
+    number: bits
+    for name, bits in {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.items()
+    if (number := dict(TensorProto.DataType.items()).get(name)) is not None
+}
+"""Bits of element types that share bytes, those that the installed onnx knows."""
 
 _ATTRIBUTES = {
     "value": AttributeProto.TENSOR, "sparse_value": AttributeProto.SPARSE_TENSOR,
