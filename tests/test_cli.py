@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -313,3 +314,42 @@ def test_termination_keeps_finished_chips(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "r.h5") as file:
         assert not file.attrs["complete"]
         assert 0 < file["accuracy"].size < 2000
+
+
+ENDLESS = """
+import numpy as np, onnx
+from onnx import TensorProto, helper
+value = helper.make_tensor_value_info
+body = helper.make_graph(
+    [helper.make_node("MatMul", ["s", "w"], ["o"]), helper.make_node("Identity", ["c"], ["d"])], "body",
+    [value("i", TensorProto.INT64, []), value("c", TensorProto.BOOL, []), value("s", TensorProto.FLOAT, ["N", 2])],
+    [value("d", TensorProto.BOOL, []), value("o", TensorProto.FLOAT, ["N", 2])],
+)
+graph = helper.make_graph(
+    [helper.make_node("Loop", ["", "go", "x"], ["y"], body=body)], "g", [value("x", TensorProto.FLOAT, ["N", 2])],
+    [value("y", TensorProto.FLOAT, ["N", 2])],
+    [onnx.numpy_helper.from_array(np.array(True), "go"), onnx.numpy_helper.from_array(np.eye(2, dtype="f4"), "w")],
+)
+onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), "endless.onnx")
+np.savez("x.npz", x=np.ones((3, 2), "f4"))
+"""
+
+
+def test_a_second_signal_ends_what_never_returns(tmp_path, monkeypatch):
+    """A loop without an end inside of compiled code, where Python's own handlers are never called."""
+    monkeypatch.chdir(tmp_path)
+    exec(ENDLESS, {})
+    command = [sys.executable, "-c", "from xbarsim.cli import main; main()", "run", "endless.onnx", "--data", "x.npz"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([*command, "--chip", "ideal"], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(6)
+            process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == 130
+            assert process.stderr.read().splitlines()[-1] == "error: interrupted"
+        finally:
+            process.kill()

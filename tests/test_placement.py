@@ -100,3 +100,9 @@ def test_calibration_belongs_to_a_placement():
 def test_invalid_rules_are_refused(rule, message):
     with pytest.raises(xs.ChipError, match=message):
         xs.Chip.load("ideal").replace({"placement": [rule]})
+
+
+def test_a_rule_that_no_node_matches_is_told(xbarsim):
+    result = xbarsim("summary", "lenet5", "--chip", "ideal", "--set", "placement=[{op='Convv'}, {op='Gemm'}]")
+    assert "note     placement rule 1 (op = Convv) matches no node" in result.out
+    assert "rule 2 (" not in result.out

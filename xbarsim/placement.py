@@ -9,7 +9,7 @@ from typing import Literal
 
 from xbarsim.spec import Count, Spec
 
-__all__ = ["Candidate", "Rule", "place"]
+__all__ = ["Candidate", "Rule", "idle", "place"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,3 +85,13 @@ def place(rules: Iterable[Rule], nodes: Iterable[Candidate]) -> dict[str, str]:
         if rule is not None and rule.place == "digital":
             found[node.name] = f"placement rule {number}: {rule}"
     return found
+
+
+def idle(rules: Iterable[Rule], nodes: Iterable[Candidate]) -> list[str]:
+    """Rules whose conditions no node meets, in words: likely a slip, unless the chip is meant for other networks."""
+    known = list(nodes)
+    return [
+        f"placement rule {number} ({rule}) matches no node"
+        for number, rule in enumerate(rules, 1)
+        if not any(rule.matches(node) for node in known)
+    ]

@@ -462,6 +462,16 @@ def test_sequences_that_come_time_first_are_cut_along_their_second_axis(tmp_path
         np.testing.assert_array_equal(part["h"], whole["h"][:, a:b])
 
 
+def test_of_several_free_sizes_the_one_that_nothing_mixes_counts_samples(tmp_path):
+    network = saved(
+        tmp_path,
+        [node("LSTM", ["x", "w", "r"], ["y"], hidden_size=2, name="lstm")],
+        {"x": ["S", "N", 3]}, {"y": ["S", 1, "N", 2]}, {"w": normal(1, 8, 3), "r": normal(1, 8, 2)},
+    )  # fmt: skip
+    assert dict(network.batching_for({"x": normal(6, 21, 3)}).inputs) == {"x": 1}
+    assert_matches_onnxruntime(network, {"x": normal(6, 21, 3)})
+
+
 def test_a_window_along_the_only_free_axis_is_not_cut(tmp_path):
     """Sequences of any length, one at a time: it is the first axis that counts samples, although it is fixed."""
 

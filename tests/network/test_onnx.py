@@ -236,3 +236,17 @@ def test_attributes_that_no_size_can_be(tmp_path):
             tmp_path, [node("Conv", ["x", "w"], ["y"], name="c", pads=[1 << 62, 0, 0, 0])],
             {"x": ["N", 2, 6, 6]}, {"y": None}, {"w": normal(4, 2, 3, 3)},
         )  # fmt: skip
+
+
+def test_a_model_without_outputs_is_refused(tmp_path):
+    onnx.save(model([node("Relu", ["x"], ["y"])], {"x": ["N", 3]}, {}), tmp_path / "m.onnx")
+    with pytest.raises(xs.ModelError, match=r"m\.onnx: the model has no outputs"):
+        xs.load(tmp_path / "m.onnx")
+
+
+def test_an_attribute_that_an_operator_does_not_have_is_refused(tmp_path):
+    item = node("Gemm", ["x", "w"], ["y"], name="fc", frobnicate=3)
+    onnx.save(model([item], {"x": ["N", 3]}, {"y": None}, {"w": normal(3, 2)}), tmp_path / "m.onnx")
+    message = r"node 'fc' \(Gemm\) has an unknown attribute 'frobnicate'; its attributes: alpha, beta, transA, transB"
+    with pytest.raises(xs.ModelError, match=message):
+        xs.load(tmp_path / "m.onnx")

@@ -5,8 +5,11 @@ Heavy modules are imported inside the commands, so that ``--help`` is instant.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +42,8 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, _terminate)  # what batch queues send: finished chips are kept, as after Ctrl-C
     try:
-        commands.main(standalone_mode=False)
+        with _ended_when_asked():
+            commands.main(standalone_mode=False)
     except XbarsimError as error:
         _fail(str(error), 2)
     except click.ClickException as error:
@@ -51,6 +55,45 @@ def main() -> None:
         sys.exit(141)
     except OSError as error:
         _fail(f"cannot write: {error.strerror or error}", 2)
+
+
+_GRACE = 20.0
+"""Seconds that a process which was asked to end has to keep its finished work."""
+
+
+@contextmanager
+def _ended_when_asked() -> Iterator[None]:
+    """End the process on a second signal, or some time after the first.
+
+    Python's own handlers wait for compiled code to return, and a model may hold a loop that never does.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        asked = False
+        while select.select([reading], [], [], _GRACE if asked else None)[0]:
+            number = os.read(reading, 1)[0]
+            if number == 0:
+                return  # the command is done
+            if number in (signal.SIGINT, signal.SIGTERM):
+                if asked:
+                    break
+                asked = True
+        os.write(2, b"error: interrupted\n")
+        os._exit(130)
+
+    watching = threading.Thread(target=watch, name="xbarsim-end", daemon=True)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watching.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writing, b"\0")
+        watching.join()
+        os.close(reading)
+        os.close(writing)
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -136,6 +136,8 @@ def run(
     inputs = [model, manifest, data_path, calibration_path, chip_name, chip.faults.map]
     check_outputs([path for path in (out, save_faults) if path is not None], inputs, force)
     network = load(model, manifest=manifest)
+    for text in network.idle_rules(chip):
+        click.echo(f"note: {text}", err=True)
     data = Dataset.load(data_path, network, limit, pixels=pixels)
     given = data
     if calibration_path is not None:

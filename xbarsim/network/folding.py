@@ -53,6 +53,8 @@ def fold(model: onnx.ModelProto, path: Path) -> Graph:
         A tensor is malformed or missing, or a weight is not finite.
     """
     graph = model.graph
+    if not graph.output:
+        raise ModelError(f"{path}: the model has no outputs")
     _check_names(graph, path)
     nodes, constants = flatten(graph, path)
     inputs = {item.name: item.type for item in graph.input if item.name not in constants}

@@ -36,7 +36,7 @@ from xbarsim.network.samples import plan_batches
 from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
-from xbarsim.placement import Rule, place
+from xbarsim.placement import Rule, idle, place
 from xbarsim.tiling import Tiling
 
 __all__ = ["Network"]
@@ -108,6 +108,10 @@ class Network:
                 self._partitions = dict(list(self._partitions.items())[:1] + list(self._partitions.items())[1:][-7:])
                 self._partitions[key] = made
             return self._partitions[key]
+
+    def idle_rules(self, chip: Chip) -> list[str]:
+        """Placement rules of a chip that no node of this network matches, in words."""
+        return idle(chip.placement, self.partition.candidates)
 
     def batching_for(self, feeds: Mapping[str, Any], chip: Chip | None = None) -> Batching:
         """How these feeds are cut: as `batching` says, or better where the model leaves sizes open."""

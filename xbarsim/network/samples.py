@@ -56,6 +56,9 @@ _BLOCK_EXACT = 64
 _ALIGNED_BYTES = 4 << 20
 """Inputs of such a block: large samples come in smaller blocks."""
 
+_Way = tuple[dict[str, int], int | None, str]
+"""Axis of the samples in each input, their number if it is fixed, and why there are no axes."""
+
 _PROBE = 7919
 """Stands for the number of samples in shape inference: a prime that no other dimension is a multiple of."""
 
@@ -102,14 +105,20 @@ def _input_axes(graph: Graph, actual: Mapping[str, Sequence[int]] | None) -> tup
     return dict.fromkeys(known, 0), sizes.pop(), ""
 
 
-def _behind(graph: Graph) -> dict[str, int]:
-    """Axis of the only size that is free, where it is no input's first: as of sequences that come time first."""
+def _behind(graph: Graph) -> list[dict[str, int]]:
+    """Axes of free sizes that are named, and no input's first: as of sequences that come time first.
+
+    Every input that has a free size has it, once.
+    """
     shapes = {name: dimensions(kind) or [] for name, kind in graph.inputs.items()}
-    free = {str(size) for shape in shapes.values() for size in shape if not isinstance(size, int)}
-    if len(free) != 1 or "None" in free:
-        return {}
-    places = {name: [axis for axis, size in enumerate(shape) if size in free] for name, shape in shapes.items()}
-    return {name: axes[0] for name, axes in places.items() if axes} if max(map(len, places.values())) == 1 else {}
+    free = dict.fromkeys(size for shape in shapes.values() for size in shape if isinstance(size, str))
+    found = []
+    for symbol in free:
+        places = {name: [axis for axis, size in enumerate(shape) if size == symbol] for name, shape in shapes.items()}
+        fits = all(len(places[name]) == 1 or (not places[name] and _fixed(shape)) for name, shape in shapes.items())
+        if fits and not any(axes == [0] for axes in places.values()):
+            found.append({name: axes[0] for name, axes in places.items() if axes})
+    return found
 
 
 def _mixing(graph: Graph, shapes: Shapes) -> str:
@@ -243,17 +252,22 @@ def plan_batches(
         Declared shapes contradict each other.
     """
     inputs, fixed, reason = _input_axes(parts.graph, sizes)
-    ways = [(inputs, fixed, reason)]
-    behind = _behind(parts.graph) if fixed else {}
-    if behind:  # a first size of 1 is most likely that of a batch, any other that of something else
-        ways.insert(1 if fixed == 1 else 0, (behind, None, ""))
-    found = [_plan(parts, way, sizes, values) for way in ways]
-    return next((batching for batching in found if batching.size is not None), found[0])
+    ways: list[_Way] = [(inputs, fixed, reason)]
+    behind: list[_Way] = [(axes, None, "") for axes in _behind(parts.graph)]
+    # a fixed first size of 1 is most likely that of a batch, any other that of something else
+    ways = behind + ways if fixed and fixed > 1 else ways + behind
+    first = None
+    for way in ways:
+        batching = _plan(parts, way, sizes, values)
+        if batching.size is not None:
+            return batching
+        first = first or batching
+    return first or batching
 
 
 def _plan(
     parts: Partition,
-    way: tuple[dict[str, int], int | None, str],
+    way: _Way,
     sizes: Mapping[str, Sequence[int]] | None,
     values: Mapping[str, npt.NDArray[Any]] | None,
 ) -> Batching:
@@ -273,7 +287,7 @@ def _plan(
                 vectors[layer.name] = layer.lowering([size or 0 for size in shape]).positions * visits // samples
             except DataError as error:
                 if not sizes:
-                    raise ModelError(f"{graph.name}: {error}") from None
+                    raise ModelError(f"{graph.name}: {error}".replace(f"[{_PROBE}", "[N")) from None
                 # inputs of a size that does not fit: the layer itself will say so when it runs
     if not inputs:
         return Batching(None, False, f"each feed is one block: {reason}", {}, {}, frozenset(), vectors)

@@ -51,6 +51,10 @@ def _fault(node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> str:
         if formal.option == single and not name:
             return f"lacks its input {formal.name}"
     present = {item.name: AttributeProto.AttributeType.Name(item.type) for item in node.attribute}
+    unknown = sorted(present.keys() - schema.attributes.keys())
+    if unknown:
+        valid = ", ".join(sorted(schema.attributes)) or "none"
+        return f"has an unknown attribute {unknown[0]!r}; its attributes: {valid}"
     for name, attribute in schema.attributes.items():
         if attribute.required and name not in present:
             return f"lacks its attribute {name}"

@@ -110,6 +110,8 @@ def _total(values: Iterator[int | None]) -> str:
 
 def _aligned(table: Sequence[Sequence[str]], right: range) -> list[str]:
     """Columns of equal width under a ruled head, and a ruled last line."""
+    # names may hold anything, tables only what fits on a line
+    table = [["".join(c if c.isprintable() else repr(c)[1:-1] for c in cell) for cell in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = [
         "  ".join(
@@ -149,6 +151,7 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
         work = [item for layer in parts.layers for item in _work(batching, layer, chip)]
         effort = describe_effort(chip, work, "sample")
         title += [f"circuit  {effort}"] if effort else []
+        title += [f"note     {text}" for text in network.idle_rules(chip)]
     return Summary(title=tuple(title), rows=tuple(rows))
 
 

@@ -56,7 +56,11 @@ def tensor_array(tensor: TensorProto, path: Path) -> Constant:
     try:
         value = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: tensor {tensor.name!r} is malformed: {str(error).splitlines()[0]}") from None
+        if tensor.data_type not in TensorProto.DataType.values():
+            reason = f"element type {tensor.data_type} is not known"
+        else:
+            reason = f"its shape {list(tensor.dims)} does not fit its data: {str(error).splitlines()[0]}"
+        raise ModelError(f"{path}: tensor {tensor.name!r} is malformed: {reason}") from None
     return value if is_native(value.dtype) else tensor
 
 
