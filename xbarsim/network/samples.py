@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from xbarsim.errors import DataError, ModelError
 from xbarsim.network.batching import BLOCK_ALIGNED, Batching
 from xbarsim.network.bodies import all_nodes
 from xbarsim.network.branches import take_branches
+from xbarsim.network.doubles import doubled
 from xbarsim.network.feeds import tensor_info
 from xbarsim.network.graph import Graph, attribute, label, reads
 from xbarsim.network.layers import Layer, LeftProduct
@@ -272,7 +274,7 @@ def _plan(
     values: Mapping[str, npt.NDArray[Any]] | None,
 ) -> Batching:
     """How feeds are cut if samples lie as ``way`` says: axes of inputs, their fixed number, and why there are none."""
-    graph = parts.graph
+    graph = replace(parts.graph, nodes=tuple(doubled(parts.graph.nodes)))
     inputs, fixed, reason = way
     samples = fixed or _PROBE
     shapes: Shapes = {}

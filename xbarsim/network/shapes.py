@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import onnx
 
+from xbarsim.network.doubles import doubled
 from xbarsim.network.graph import Graph, subgraphs
 
 __all__ = ["Shapes", "dimensions", "infer_shapes", "infer_types"]
@@ -58,7 +59,7 @@ def infer_shapes(
 
 def infer_types(graph: Graph, inputs: Mapping[str, onnx.TypeProto]) -> dict[str, onnx.TypeProto]:
     """Types of all tensors, those of bodies among them, as far as onnx can tell from those of the inputs."""
-    model, constants = graph.part(graph.nodes, inputs, graph.outputs)
+    model, constants = graph.part(doubled(graph.nodes), inputs, graph.outputs)
     for name, value in constants.items():
         if isinstance(value, np.ndarray) and value.size > 64:  # only short ones can matter as shapes
             element = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
