@@ -26,8 +26,11 @@ class TensorInfo(NamedTuple):
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
-        sizes = "?" if self.shape is None else ", ".join("N" if size is None else str(size) for size in self.shape)
-        return f"{self.dtype or 'no numbers'} [{sizes}]"
+        if self.shape is None:
+            return f"{self.dtype or 'no numbers'} [?]"
+        # of sizes that may vary, the first is most likely the number of samples
+        marks = (("?" if axis else "N") if size is None else str(size) for axis, size in enumerate(self.shape))
+        return f"{self.dtype or 'no numbers'} [{', '.join(marks)}]"
 
 
 def tensor_info(kind: onnx.TypeProto) -> TensorInfo:
