@@ -484,3 +484,11 @@ def test_a_window_along_the_only_free_axis_is_not_cut(tmp_path):
     assert network(1).batching.size == 1
     assert network(5).batching.size == 5
     assert_matches_onnxruntime(network(1), {"x": normal(1, 2, 50)})
+
+
+def test_outputs_that_are_inputs_list_samples(tmp_path):
+    network = saved(
+        tmp_path, [node("MatMul", ["x", "w"], ["y"])], {"x": ["N", 3]}, {"y": None, "x": ["N", 3]}, {"w": normal(3, 4)}
+    )
+    assert network.batching.size == 64
+    assert_matches_onnxruntime(network, {"x": normal(70, 3)})

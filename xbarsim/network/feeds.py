@@ -131,10 +131,10 @@ def check_feeds(
 
 def _check_names(feeds: Mapping[str, Any], inputs: Collection[str], where: str) -> None:
     if not isinstance(feeds, Mapping):
-        raise DataError(f"{where}inputs must be a dict of arrays by name: {', '.join(inputs)}")
+        raise DataError(f"{where}inputs must be a dict of arrays by name: {', '.join(inputs) or 'none'}")
     unknown = [name for name in feeds if name not in inputs]
     missing = [name for name in inputs if name not in feeds]
     if unknown:
-        raise DataError(f"{where}the model has no input {unknown[0]!r}; its inputs: {', '.join(inputs)}")
+        raise DataError(f"{where}the model has no input {unknown[0]!r}; its inputs: {', '.join(inputs) or 'none'}")
     if missing:
-        raise DataError(f"{where}input {missing[0]!r} is missing; the model's inputs: {', '.join(inputs)}")
+        raise DataError(f"{where}input {missing[0]!r} is missing; the model's inputs: {', '.join(inputs) or 'none'}")

@@ -73,13 +73,9 @@ def infer_types(graph: Graph, inputs: Mapping[str, onnx.TypeProto]) -> dict[str,
     _show_constants(model.graph, {item.name: item for item in model.graph.initializer})
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (
-        onnx.shape_inference.InferenceError,
-        ValueError,
-        MemoryError,
-    ):  # onnxruntime may know better; nothing is known here
-        return {}
-    return dict(_declared(model.graph))
+    except (onnx.shape_inference.InferenceError, ValueError, MemoryError):  # onnxruntime may know better
+        return dict(inputs)
+    return dict(_declared(model.graph)) | dict(inputs)
 
 
 def _show_constants(graph: onnx.GraphProto, constants: Mapping[str, onnx.TensorProto]) -> None:
