@@ -15,6 +15,12 @@ from typing import Any
 
 import pytest
 from commandline import Result
+from hypothesis import settings
+
+# the same examples each time; other ones with XBARSIM_EXPLORE=1
+settings.register_profile("fixed", derandomize=True)
+if not os.environ.get("XBARSIM_EXPLORE"):
+    settings.load_profile("fixed")
 
 _KERNELS = Path(__file__).parent.parent / "kernels" / "xbarsim_kernels"
 
