@@ -1,4 +1,4 @@
-"""Shared by all tests: Numba's cache is keyed on the kernels' source.
+"""Shared by all tests: Numba's cache is keyed on the kernels' source, and examples are the same each time.
 
 Numba notices an edit in the file of a kernel but not in a file that the kernel calls, so a stale cache could pass
 tests that the present source fails.

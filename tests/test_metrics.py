@@ -414,7 +414,7 @@ def test_layers_that_did_not_run_have_no_figure(tmp_path, xbarsim):
     found = {layer.name: layer.signal_to_error_db for layer in layers}
     assert len(found) == 2
     ran, idle = sorted(found.values(), key=np.isnan)
-    assert np.isfinite(ran)
+    assert -10 < ran < 40
     assert np.isnan(idle)
     printed = xbarsim("run", "m.onnx", "--data", "d.npz", "--chip", "ideal").out.splitlines()
     assert [line.split()[3] for line in printed if "product0" in line] == ["-"]

@@ -1,7 +1,6 @@
 """Network: a model file as crossbar layers and digital segments.
 
-`load` reads it, `Network.program` puts it onto a simulated chip, `Network.run_digital` is the unmodified model to
-compare with.
+`Network.program` puts it onto a simulated chip, `Network.run_digital` is the unmodified model to compare with.
 """
 
 from __future__ import annotations
@@ -180,10 +179,6 @@ class Network:
             if name not in self.graph.outputs:
                 raise DataError(f"the model has no output {name!r}; its outputs: {', '.join(self.graph.outputs)}")
         return tuple(outputs)
-
-    def tensor_of(self, name: str) -> str:
-        """The tensor that a layer computes; any other name stands for itself."""
-        return next((layer.output for layer in self.layers if layer.name == name), name)
 
     def calibrate(
         self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
