@@ -1,0 +1,65 @@
+"""Converted: column sums of every tile and input cycle pass the ADC."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.cells import Cells
+from xbarsim.chip import Chip
+from xbarsim.currents import columns
+from xbarsim.products.adc import Adc
+from xbarsim.products.logic import Logic
+from xbarsim.products.plain import Levels, no_noise
+from xbarsim.ranges import Inputs
+from xbarsim.tiling import Tiling
+from xbarsim_kernels import analog
+from xbarsim_kernels.memory import kept
+
+__all__ = ["ConvertedProduct"]
+
+Array = npt.NDArray[np.float64]
+
+
+class ConvertedProduct:
+    """Column sums of every tile and input cycle pass the ADC; shifts, subtractions and sums are digital and exact."""
+
+    def __init__(
+        self,
+        chip: Chip,
+        cells: Cells,
+        spread: Cells | None,
+        scale: Array,
+        tiling: Tiling,
+        inputs: Inputs,
+        adc: Adc,
+        dtype: npt.DTypeLike,
+    ) -> None:
+        self.inputs, self.dtype = inputs, np.dtype(dtype)
+        seen = columns(cells.above(chip.read_states[0]) if chip.removes_baseline else cells, chip)
+        self.n_columns = seen.shape[1]
+        rows = min(chip.array.rows, tiling.n_in)
+        # in units of a code: integers stay integers in single precision too
+        self.packed = analog.pack(seen, rows, dtype, adc.unit)
+        self.variance = no_noise(dtype)
+        if spread is not None:
+            added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
+            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
+        self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
+        self.shifts = inputs.shifts
+        self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
+        largest = self.packed.shape[0] * float(np.abs(self.shifts).sum()) * max(-adc.low, adc.high)
+        exact = largest <= 2 ** np.finfo(dtype).nmant
+        self.sums = self.dtype if exact else np.dtype(np.float64)
+
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
+        planes = self.inputs.planes(levels.values)
+        tiles, blocks, _, width = self.packed.shape
+        shape = len(levels.values), blocks * width, analog.VECTORS
+        codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
+        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        conversions = self.n_columns * levels.vectors * len(planes) * tiles
+        return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

@@ -1,0 +1,64 @@
+"""Solved: the arrays are solved for every vector, for chips whose cells are not linear."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.cells import Cells
+from xbarsim.chip import Chip
+from xbarsim.currents import Currents, columns
+from xbarsim.products.adc import Adc
+from xbarsim.products.logic import Logic
+from xbarsim.products.plain import Levels, plain_product
+from xbarsim.ranges import Inputs
+from xbarsim.tiling import Tiling
+from xbarsim_kernels import analog
+
+__all__ = ["SolvedProduct"]
+
+Array = npt.NDArray[np.float64]
+
+
+class SolvedProduct:
+    """Column currents of every tile and input cycle are solved vector by vector, and converted if there is an ADC."""
+
+    def __init__(
+        self,
+        chip: Chip,
+        cells: Cells,
+        scale: Array,
+        tiling: Tiling,
+        inputs: Inputs,
+        adc: Adc | None,
+        dtype: npt.DTypeLike,
+        threads: int | None,
+    ) -> None:
+        self.inputs, self.adc, self.dtype = inputs, adc, np.dtype(dtype)
+        self.currents = Currents(cells, chip, tiling, threads)
+        unit = adc.unit if adc is not None else 1.0
+        self.per_current = 1.0 / (unit * inputs.volts_per_level)
+        self.logic = Logic(chip, scale, tiling, inputs, unit)
+        self.baseline = None
+        if chip.removes_baseline:
+            nothing = Cells(np.zeros_like(cells.g), np.zeros_like(cells.reference), cells.owned)
+            self.baseline = columns(nothing.above(-chip.read_states[0]), chip)
+
+    def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
+        """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
+        total: Array | float = 0.0
+        conversions = clipped = 0
+        values = levels.matrix.astype(np.float64)
+        for shift, plane in zip(self.inputs.shifts, self.inputs.planes(values), strict=True):
+            volts = plane * self.inputs.volts_per_level
+            for rows, current in self.currents.read(volts):
+                if self.baseline is not None:
+                    current = current - plain_product(self.baseline[rows], volts[rows])
+                codes = current * self.per_current
+                if self.adc is not None:
+                    wanted = np.floor(codes + 0.5)
+                    codes = np.clip(wanted, self.adc.low, self.adc.high)
+                    conversions += codes.size
+                    clipped += int(np.count_nonzero(codes != wanted))
+                total = total + shift * codes
+        return self.logic.outputs(np.asarray(total)[None], levels, self.dtype), conversions, clipped
