@@ -72,11 +72,13 @@ def designs(draw):
         changes["adc.subtract"] = draw(st.sampled_from([None, "before", "after"]))
     bits, cycles = draw(st.sampled_from([(None, 1), (5, 1), (4, 2)]))
     changes |= {"dac.bits": bits, "dac.input_slices": cycles}
-    how = draw(st.sampled_from(["ideal", "calibration", "array", "lossless"]))
+    how = draw(st.sampled_from(["ideal", "calibration", "array", "integer", "lossless"]))
     if how in ("calibration", "array"):
         changes |= {"adc.bits": draw(st.sampled_from([4, 8])), "adc.range": {"kind": how}}
     elif how == "lossless" and levels and bits:
         changes["adc.range"] = {"kind": "lossless"}
+    elif how == "integer" and levels and bits:
+        changes |= {"adc.bits": draw(st.sampled_from([3, 6])), "adc.range": {"kind": "integer"}}
     if draw(st.booleans()):
         changes |= STUCK
     if draw(st.booleans()):

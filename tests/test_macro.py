@@ -57,7 +57,7 @@ def designs(draw):
         changes["adc.subtract"] = draw(st.sampled_from([None, "before", "after"]))
     bits, cycles = draw(st.sampled_from([(None, 1), (3, 1), (8, 1), (4, 2), (6, 3), (4, 4)]))
     changes |= {"dac.bits": bits, "dac.input_slices": cycles}
-    how = draw(st.sampled_from(["ideal", "calibration", "array", "lossless"]))
+    how = draw(st.sampled_from(["ideal", "calibration", "array", "integer", "lossless"]))
     if how in ("calibration", "array"):
         changes |= {
             "adc.bits": draw(st.sampled_from([2, 5, 9])),
@@ -68,6 +68,8 @@ def designs(draw):
             changes["adc.range"]["percentile"] = draw(st.sampled_from([100.0, 90.0]))
     elif how == "lossless" and levels and bits:
         changes["adc.range"] = {"kind": "lossless"}
+    elif how == "integer" and levels and bits:
+        changes |= {"adc.bits": draw(st.sampled_from([3, 6])), "adc.range": {"kind": "integer"}}
     if draw(st.booleans()):
         changes["device.c2c"] = {"kind": "normal", "sigma": 2e-6}
         changes["faults.p_stuck_on"] = changes["faults.p_stuck_off"] = 0.1
