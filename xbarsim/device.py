@@ -21,6 +21,7 @@ from xbarsim.errors import DataError
 from xbarsim.files import read_npz
 from xbarsim.iv import IV, Linear
 from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
+from xbarsim_kernels import levels
 
 __all__ = [
     "Device",
@@ -246,17 +247,18 @@ class Device(Spec):
         Array of shape ``values.shape + (slices,)`` [S], least significant digit first. The value is rounded to the
         nearest of ``levels**slices`` multiples (halves away from zero), or to the nearest measured state.
         """
-        if self.states is not None:
-            states = np.asarray(self.states)
-            between = 0.5 * (states[1:] + states[:-1])
-            return np.asarray(states[np.searchsorted(between, self.g_hrs + values * self.g_range, "right")])[..., None]
-        if self.levels is None:
-            return np.asarray(self.g_hrs + values * self.g_range)[..., None]
-        number = np.floor(values * (float(self.levels) ** slices - 1.0) + 0.5)
-        digits = np.empty((*values.shape, slices))
-        for position in range(slices):
-            number, digits[..., position] = np.divmod(number, self.levels)
-        return np.asarray(self.g_hrs + digits / (self.levels - 1) * self.g_range)
+        out = np.empty((*values.shape, slices))
+        if self.levels is not None:
+            top = float(self.levels) ** slices - 1.0
+            flat = np.ascontiguousarray(values).reshape(-1)
+            levels.digits(flat, float(self.levels), top, self.g_hrs, self.g_range, out.reshape(-1, slices))
+            return out
+        wanted = self.g_hrs + values * self.g_range
+        if self.states is None:
+            return np.asarray(wanted)[..., None]
+        states = np.asarray(self.states)
+        levels.nearest(wanted.reshape(-1), states, 0.5 * (states[1:] + states[:-1]), out.reshape(-1))
+        return out
 
     def middle(self, slices: int = 1) -> float | None:
         """Cell value that stands for zero around mid-range: of those that cells can hold, the lowest from 1/2 up.

@@ -161,16 +161,15 @@ class Faults(Spec):
         return CellFaults(kind, self.conductances(kind, uniforms, g_lrs, g_hrs), *self.asked)
 
     def conductances(self, kind: Kinds, uniforms: Uniforms, g_lrs: float, g_hrs: float) -> Array:
-        """Conductances [S] of stuck cells, NaN elsewhere; arguments as for `draw`."""
+        """Conductances [S] of the stuck cells, row by row; arguments as for `draw`."""
         on = _stuck_conductance(self.g_stuck_on, g_lrs)
         off = _stuck_conductance(self.g_stuck_off, g_hrs)
-        stuck = np.flatnonzero(kind)
-        g = np.full(kind.size, np.nan)
-        is_range = on[0] != on[1] or off[0] != off[1]
-        u = uniforms("values", kind.size)[stuck] if is_range else np.zeros(stuck.size)
+        stuck = np.flatnonzero(kind != 0)
         is_on = kind.reshape(-1)[stuck] == STUCK_ON
-        g[stuck] = np.where(is_on, on[0] + u * (on[1] - on[0]), off[0] + u * (off[1] - off[0]))
-        return g.reshape(kind.shape)
+        if on[0] == on[1] and off[0] == off[1]:
+            return np.where(is_on, on[0], off[0])
+        u = uniforms("values", kind.size)[stuck]
+        return np.where(is_on, on[0] + u * (on[1] - on[0]), off[0] + u * (off[1] - off[0]))
 
 
 def _mix(mix: str, rate: float | None) -> tuple[float, float]:
@@ -201,7 +200,7 @@ def _stuck_conductance(value: float | tuple[float, float] | None, default: float
 
 def _strike(u: Array, p_on: float, p_off: float) -> Kinds:
     """1 where u < p_on, -1 where u > 1 - p_off: each polarity grows with its own rate."""
-    return (u < p_on).astype(np.int8) - (u > 1.0 - p_off).astype(np.int8)
+    return (u < p_on).view(np.int8) - (u > 1.0 - p_off).view(np.int8)
 
 
 def _paint_clusters(kind: Kinds, clusters: Clusters, u: Array) -> None:

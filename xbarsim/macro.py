@@ -6,7 +6,7 @@ that way is nonlinear, tiles and slices are collapsed into one exact product (th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Literal, get_args
@@ -39,6 +39,9 @@ __all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
+
+_PART = 1 << 18
+"""Weights whose cells are on their way at once: a few megabytes, which stay in the cache."""
 
 _ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
@@ -158,18 +161,33 @@ class Macro:
         kept = given.copy() if given.flags.writeable else given
         self._program = partial(self._write, kept, seed, write, layer, faults)
         del matrix  # makes room for the cells
-        made = stages or self._program()
-        self._held = made if stages or not chip.wires.are_ideal else None
-        self._faults, self._offset = made.faults, made.at_zero
-        self._absent = made.target.owned.size - np.count_nonzero(made.target.owned)
-        self._product = self._prepare(made)
+        self._held = stages or (None if chip.wires.are_ideal else self._program())
+        self._faults, self._offset, self._absent = FaultMap(), None, 0
+        self._product = self._prepare(self._made())
 
-    def _write(self, weights: npt.NDArray[Any], seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
-        chip = self.chip
-        target = nominal(check_weights(weights), chip)[1]
-        programmed, aged, found = program(target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults)
-        seen = effective(aged, chip, self.tiling, self._threads)
-        return Stages(target, programmed, aged, seen, found, self._at_zero(target))
+    def _write(
+        self,
+        weights: npt.NDArray[Any],
+        seed: int,
+        write: int,
+        layer: str,
+        faults: FaultMap | None,
+        part: Tiling | None = None,
+    ) -> Stages:
+        chip, tiling = self.chip, part or self.tiling
+        target = nominal(check_weights(weights), chip, tiling, self._scale)
+        programmed, aged, found = program(target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults)
+        seen = effective(aged, chip, tiling, self._threads)
+        return Stages(target, programmed, aged, seen, found, self._at_zero(target) if part is None else None)
+
+    def _made(self) -> Iterator[Stages]:
+        """Cells for the product: all at once where they are known or must be, else a few rows of arrays at a time."""
+        whole = self._held is not None or self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
+        for made in [self.stages] if whole else map(self._program, self.tiling.parts(_PART)):
+            self._faults.arrays.update(made.faults.arrays)
+            self._offset = made.at_zero
+            self._absent += made.target.owned.size - np.count_nonzero(made.target.owned)
+            yield made
 
     @property
     def stages(self) -> Stages:
@@ -194,15 +212,16 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, stages: Stages) -> Product:
+    def _prepare(self, made: Iterator[Stages]) -> Product:
         chip, adc = self.chip, self._adc
         parts = (self._scale, self.tiling, self._inputs)
         if not chip.device.iv.is_linear:
-            return SolvedProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
-        spread = read_variance(stages.aged, stages.effective, chip) if chip.device.is_noisy else None
+            return SolvedProduct(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
+        noisy = chip.device.is_noisy
+        seen = ((s.effective, read_variance(s.aged, s.effective, chip) if noisy else None) for s in made)
         if adc is None:
-            return LinearProduct(chip, stages.effective, spread, *parts, self.dtype)
-        return ConvertedProduct(chip, stages.effective, spread, *parts, adc, self.dtype)
+            return LinearProduct(chip, seen, *parts, self.dtype)
+        return ConvertedProduct(chip, seen, *parts, adc, self.dtype)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 

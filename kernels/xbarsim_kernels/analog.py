@@ -16,7 +16,7 @@ from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 from xbarsim_kernels.random import block_normals
 
-__all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack"]
+__all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack", "place", "unpacked"]
 
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
@@ -25,6 +25,9 @@ Words = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
+
+_PACK_ROWS = 16
+"""Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -74,15 +77,37 @@ class Reads(NamedTuple):
 
 def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.0) -> Floats:
     """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
-    rows, columns = matrix.shape
-    tiles, blocks = -(-rows // tile_rows), -(-columns // COLUMNS)
-    packed = np.zeros((tiles, blocks, tile_rows, COLUMNS), dtype)
-    for tile in range(tiles):
-        part = matrix[tile * tile_rows : (tile + 1) * tile_rows]
-        for block in range(blocks):
-            piece = part[:, block * COLUMNS : (block + 1) * COLUMNS]
-            packed[tile, block, : piece.shape[0], : piece.shape[1]] = piece / unit
+    packed = unpacked(*matrix.shape, tile_rows, dtype)
+    place(matrix, 0, unit, packed)
     return packed
+
+
+def unpacked(rows: int, columns: int, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
+    """Memory for a matrix as `pack` orders it, zero everywhere; `place` fills in its rows."""
+    return np.zeros((-(-rows // tile_rows), -(-columns // COLUMNS), tile_rows, COLUMNS), dtype)
+
+
+def place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
+    """Write ``matrix / unit`` (rows, columns) to the rows from ``first`` on of ``packed``."""
+    _place(np.ascontiguousarray(matrix), first, unit, packed)
+
+
+@kernel
+def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
+    rows, columns = matrix.shape
+    _, blocks, tile_rows, _ = packed.shape
+    for start in range(0, rows, _PACK_ROWS):
+        stop = min(start + _PACK_ROWS, rows)
+        for block in range(blocks):
+            width = min(COLUMNS, columns - block * COLUMNS)
+            for k in range(start, stop):
+                tile, row = (first + k) // tile_rows, (first + k) % tile_rows
+                if width == COLUMNS:
+                    for c in range(COLUMNS):
+                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
+                else:
+                    for c in range(width):
+                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
 
 
 @kernel

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.currents import columns
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
-from xbarsim.products.plain import Levels, no_noise
+from xbarsim.products.plain import Levels, Seen, no_noise
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
@@ -29,8 +29,7 @@ class ConvertedProduct:
     def __init__(
         self,
         chip: Chip,
-        cells: Cells,
-        spread: Cells | None,
+        cells: Iterable[Seen],
         scale: Array,
         tiling: Tiling,
         inputs: Inputs,
@@ -38,15 +37,21 @@ class ConvertedProduct:
         dtype: npt.DTypeLike,
     ) -> None:
         self.inputs, self.dtype = inputs, np.dtype(dtype)
-        seen = columns(cells.above(chip.read_states[0]) if chip.removes_baseline else cells, chip)
-        self.n_columns = seen.shape[1]
-        rows = min(chip.array.rows, tiling.n_in)
-        # in units of a code: integers stay integers in single precision too
-        self.packed = analog.pack(seen, rows, dtype, adc.unit)
-        self.variance = no_noise(dtype)
-        if spread is not None:
-            added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
+        self.n_columns = tiling.n_cells // tiling.n_in
+        if chip.subtracts_before:
+            self.n_columns //= 2
+        size = tiling.n_in, self.n_columns, min(chip.array.rows, tiling.n_in)
+        self.packed = analog.unpacked(*size, dtype)
+        self.variance = analog.unpacked(*size, dtype) if chip.device.is_noisy else no_noise(dtype)
+        first = 0
+        for seen, spread in cells:
+            sums = columns(seen.above(chip.read_states[0]) if chip.removes_baseline else seen, chip)
+            # in units of a code: integers stay integers in single precision too
+            analog.place(sums, first, adc.unit, self.packed)
+            if spread is not None:
+                added = spread.g.sum(axis=2).reshape(len(sums), -1) if chip.subtracts_before else columns(spread, chip)
+                analog.place(added, first, adc.unit**2, self.variance)
+            first += len(sums)
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cells import Cells, weigh
+from xbarsim.cells import weigh
 from xbarsim.chip import Chip
 from xbarsim.mapping import significances
-from xbarsim.products.plain import PASS_ROWS, Levels, no_noise
+from xbarsim.products.plain import PASS_ROWS, Levels, Seen, no_noise
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
@@ -22,14 +24,12 @@ class LinearProduct:
     """One product with the weights that the cells realise; read noise has the variance of the cells' sum.
 
     A reference column that is noisy is shared by the outputs of its tile, and so is its noise: it stays a column.
-    ``spread`` holds the variances of the cells, None where reads are exact.
     """
 
     def __init__(
         self,
         chip: Chip,
-        cells: Cells,
-        spread: Cells | None,
+        cells: Iterable[Seen],
         scale: Array,
         tiling: Tiling,
         inputs: Inputs,
@@ -38,21 +38,26 @@ class LinearProduct:
         self.inputs, self.tiling, self.dtype = inputs, tiling, np.dtype(dtype)
         gain = chip.gain * scale * inputs.x_lsb / chip.read_range
         significance = significances(chip.mapping.weight_slices, chip.device.levels)
-        self.shares_noise = spread is not None and cells.reference.size > 0
+        self.shares_noise = chip.device.is_noisy and chip.reference_columns > 0
+        rows, columns = min(tiling.n_in, PASS_ROWS), tiling.n_out + self.shares_noise * tiling.column_tiles
+        self.packed = analog.unpacked(tiling.n_in, columns, rows, dtype)
+        self.variance = analog.unpacked(tiling.n_in, columns, rows, dtype) if chip.device.is_noisy else no_noise(dtype)
         if self.shares_noise:
             self.reference_gain = gain.astype(dtype)[:, None]
-            own = weigh(cells.g[:, :, 0], significance) * gain
-            matrix = np.concatenate([own, weigh(cells.reference, significance)], axis=1)
-        else:
-            matrix = cells.weights(chip, scale, tiling).T * inputs.x_lsb
-        rows = min(tiling.n_in, PASS_ROWS)
-        self.packed = analog.pack(matrix, rows, dtype)
-        self.variance = no_noise(dtype)
-        if spread is not None:
-            variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
+        first = 0
+        for seen, spread in cells:
             if self.shares_noise:
-                variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
-            self.variance = analog.pack(variance, rows, dtype)
+                own = weigh(seen.g[:, :, 0], significance) * gain
+                matrix = np.concatenate([own, weigh(seen.reference, significance)], axis=1)
+            else:
+                matrix = seen.by_input(chip, scale, tiling) * inputs.x_lsb
+            analog.place(matrix, first, 1.0, self.packed)
+            if spread is not None:
+                variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
+                if self.shares_noise:
+                    variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
+                analog.place(variance, first, 1.0, self.variance)
+            first += len(seen.g)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""

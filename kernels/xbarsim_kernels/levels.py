@@ -1,0 +1,72 @@
+"""From weights to the conductances that cells should hold: scaling, clipping, and the nearest levels.
+
+The arithmetic is that of the equations, number by number; what is gained is that no result waits in memory for the
+next step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim_kernels._jit import kernel
+
+__all__ = ["digits", "nearest", "normalised"]
+
+Doubles = npt.NDArray[np.float64]
+
+_LINE = 8
+"""Numbers in a line of the cache: so many inputs are read at once."""
+
+
+@kernel
+def normalised(weights: Doubles, scale: Doubles, first: int, out: Doubles) -> None:
+    """``out[i, o] = clip(weights[o, first + i] / scale[o], -1, 1)``: inputs become rows."""
+    inputs, outputs = out.shape
+    for start in range(0, inputs, _LINE):
+        stop = min(start + _LINE, inputs)
+        for o in range(outputs):
+            for i in range(start, stop):
+                out[i, o] = weights[o, first + i]
+        for i in range(start, stop):
+            for o in range(outputs):
+                value = out[i, o] / scale[o]
+                out[i, o] = min(max(value, -1.0), 1.0)
+
+
+@kernel
+def digits(values: Doubles, levels: float, top: float, g_hrs: float, g_range: float, out: Doubles) -> None:
+    """Digits of the nearest of ``top + 1`` multiples, halves up, as conductances.
+
+    ``values`` (n,) lie in [0, 1]; ``out`` (n, slices) gets ``g_hrs + digit / (levels - 1) * g_range``, least significant
+    digit first; ``top`` is ``levels**slices - 1``.
+    """
+    highest = levels - 1.0
+    last = out.shape[1] - 1
+    if last == 0:
+        flat = out.reshape(-1)
+        for i in range(values.size):
+            flat[i] = g_hrs + np.floor(values[i] * top + 0.5) / highest * g_range
+        return
+    for i in range(values.size):
+        number = np.floor(values[i] * top + 0.5)
+        for position in range(last):
+            # the quotient is exact enough to be rounded down: numbers have at most 48 bits
+            rest = np.floor(number / levels)
+            out[i, position] = g_hrs + (number - rest * levels) / highest * g_range
+            number = rest
+        out[i, last] = g_hrs + number / highest * g_range
+
+
+@kernel
+def nearest(wanted: Doubles, states: Doubles, between: Doubles, out: Doubles) -> None:
+    """``out[i]`` is the state nearest to ``wanted[i]``: the one above where it lies halfway, at ``between``."""
+    for i in range(wanted.size):
+        low, high = 0, between.size
+        while low < high:
+            middle = (low + high) >> 1
+            if between[middle] <= wanted[i]:
+                low = middle + 1
+            else:
+                high = middle
+        out[i] = states[low]
