@@ -20,14 +20,18 @@ from xbarsim.chip import Chip
 from xbarsim.effective import effective, read_variance, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
+from xbarsim.paths import Path, check_path, choose
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.products import (
     Adc,
+    BitSerialProduct,
+    CollapsedProduct,
     ConvertedProduct,
     LinearProduct,
     Product,
     SolvedProduct,
     plain_product,
+    whole_columns,
 )
 from xbarsim.programming import Stages, nominal, program
 from xbarsim.ranges import Inputs, Ranges
@@ -101,6 +105,10 @@ class Macro:
     threads : int, optional
         Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
         number of processors. No result depends on it.
+    path : str
+        How products are computed: "auto" for the fastest way that the design allows, or "linear", "collapsed",
+        "bit-serial", "tiled", "solved" (see :doc:`/explanation/paths`). Results are equal, bit for bit where sums are
+        whole numbers, else to rounding.
     stages : Stages, optional
         `Macro.stages` of this matrix on this chip, which then need not be programmed again.
 
@@ -109,7 +117,7 @@ class Macro:
     DataError
         Weights are no finite 2-D array, or calibration is missing or does not fit.
     ChipError
-        The ADC has fewer bits than its lossless range needs.
+        The ADC has fewer bits than its lossless range needs, or the design does not allow the path.
 
     Examples
     --------
@@ -132,6 +140,7 @@ class Macro:
         dtype: npt.DTypeLike = np.float64,
         faults: FaultMap | None = None,
         threads: int | None = None,
+        path: Path = "auto",
         stages: Stages | None = None,
     ) -> None:
         matrix = check_weights(weights)
@@ -162,8 +171,7 @@ class Macro:
         self._program = partial(self._write, kept, seed, write, layer, faults)
         del matrix  # makes room for the cells
         self._held = stages or (None if chip.wires.are_ideal else self._program())
-        self._faults, self._offset, self._absent = FaultMap(), None, 0
-        self._product = self._prepare(self._made())
+        self._product = self._prepare(check_path(path))
 
     def _write(
         self,
@@ -180,13 +188,14 @@ class Macro:
         seen = effective(aged, chip, tiling, self._threads)
         return Stages(target, programmed, aged, seen, found, self._at_zero(target) if part is None else None)
 
-    def _made(self) -> Iterator[Stages]:
+    def _made(self, at_once: bool) -> Iterator[Stages]:
         """Cells for the product: all at once where they are known or must be, else a few rows of arrays at a time."""
-        whole = self._held is not None or self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
-        for made in [self.stages] if whole else map(self._program, self.tiling.parts(_PART)):
+        self._faults, self._offset, self._absent = FaultMap(), None, 0
+        at_once = at_once or self._held is not None or self._inputs.shift != 0.0
+        for made in [self.stages] if at_once else map(self._program, self.tiling.parts(_PART)):
             self._faults.arrays.update(made.faults.arrays)
             self._offset = made.at_zero
-            self._absent += made.target.owned.size - np.count_nonzero(made.target.owned)
+            self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
             yield made
 
     @property
@@ -212,11 +221,21 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, made: Iterator[Stages]) -> Product:
+    def _prepare(self, wanted: Path) -> Product:
         chip, adc = self.chip, self._adc
+        path = choose(chip, self.n_in, wanted).path
+        made = self._made(path == "solved")
         parts = (self._scale, self.tiling, self._inputs)
-        if not chip.device.iv.is_linear:
+        if path == "solved":
             return SolvedProduct(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
+        if adc is not None and path in ("collapsed", "bit-serial"):
+            whole = whole_columns((stages.effective for stages in made), chip)
+            if whole is not None:
+                product = CollapsedProduct if path == "collapsed" else BitSerialProduct
+                return product(chip, whole, *parts, adc, self.dtype)
+            if wanted != "auto":
+                raise ChipError(f"path = {wanted!r} does not apply: the fault map has conductances that are no levels")
+            made = self._made(False)
         noisy = chip.device.is_noisy
         seen = ((s.effective, read_variance(s.aged, s.effective, chip) if noisy else None) for s in made)
         if adc is None:
@@ -243,8 +262,9 @@ class Macro:
     @property
     def plan(self) -> str:
         """How products are computed, why, and what wires and nonlinear cells add to the work."""
-        effort = describe_effort(self.chip, [(self.tiling, 1)], "vector")
-        return f"{describe_plan(self.chip)}; {effort}" if effort else describe_plan(self.chip)
+        plan = describe_plan(self.chip, self._product.path)
+        effort = describe_effort(self.chip, self._product.path, [(self.tiling, 1)], "vector")
+        return f"{plan}; {effort}" if effort else plan
 
     @property
     def weights(self) -> Array:

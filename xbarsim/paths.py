@@ -14,7 +14,7 @@ from xbarsim.chip import Chip
 from xbarsim.converters import bits_for
 from xbarsim.errors import ChipError
 
-__all__ = ["PATHS", "Choice", "Path", "check_path", "choose"]
+__all__ = ["NEAR_LEVEL", "PATHS", "Choice", "Path", "check_path", "choose"]
 
 Path = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved"]
 PATHS: tuple[str, ...] = get_args(Path)
@@ -29,7 +29,7 @@ _WORTH = 12
 """Bits of a cell times bits of a digit, signs counted double, up to which comparing words is faster than multiplying.
 Measured by ``python benchmarks/kernels.py``."""
 
-_LEVEL = 1e-9
+NEAR_LEVEL = 1e-9
 """Distance from a level, in levels, that is rounding: conductances are computed from levels in a few operations."""
 
 
@@ -68,7 +68,9 @@ def choose(chip: Chip, n_in: int, path: Path = "auto") -> Choice:
             raise ChipError(f"path = {path!r} does not apply to chip {chip.name!r}: {against}")
         return Choice(path)
     reason = ""
-    for candidate in ("solved", "linear", "collapsed", "bit-serial"):
+    if not chip.device.iv.is_linear:
+        return Choice("solved")
+    for candidate in ("linear", "collapsed", "bit-serial"):
         against = _obstacle(chip, n_in, candidate)
         if not against and candidate == "bit-serial" and _comparisons(chip) > _WORTH:
             against = f"{_comparisons(chip)} bit planes a sum take longer than a product"
@@ -80,17 +82,16 @@ def choose(chip: Chip, n_in: int, path: Path = "auto") -> Choice:
 
 def _obstacle(chip: Chip, n_in: int, path: str) -> str:
     """Why a design does not allow a path; empty if it does."""
-    linear = chip.device.iv.is_linear
     if path == "solved":
-        return "its cells are linear" if linear else ""
-    if not linear:
+        return "reads are noisy" if chip.device.is_noisy else ""
+    if not chip.device.iv.is_linear:
         return f"{chip.device.iv.kind} cells are not linear"
-    if path == "tiled":
-        return ""
     if path == "linear":
         return "" if chip.adc.is_ideal else "the ADC is not ideal"
     if chip.adc.is_ideal:
-        return "there is no ADC"
+        return "the ADC is ideal"
+    if path == "tiled":
+        return ""
     against = _not_whole(chip)
     if against:
         return against
@@ -113,7 +114,7 @@ def _not_whole(chip: Chip) -> str:
         if value is not None and chip.faults.any:
             g = np.atleast_1d(np.asarray(value))
             number = (g - device.g_hrs) / device.g_range * (device.levels - 1)
-            if g[0] != g[-1] or abs(number[0] - np.rint(number[0])) > _LEVEL:
+            if g[0] != g[-1] or abs(number[0] - np.rint(number[0])) > NEAR_LEVEL:
                 return f"faults.{name} is no level"
     return ""
 

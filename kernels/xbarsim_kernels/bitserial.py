@@ -7,7 +7,7 @@ shifted and summed over reads by Horner's rule. Nothing is rounded: the results 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,9 @@ def cell_bits(digits: npt.NDArray[np.int64], tile_rows: int) -> Words:
 
 
 @kernel
-def _input_bits(levels: Floats, start: int, rows: int, sign: int, bits: int, out: Words, target: int, few: Words) -> None:
+def _input_bits(
+    levels: Floats, start: int, rows: int, sign: int, bits: int, out: Words, target: int, few: Words
+) -> None:
     """Bits of one panel's levels of that sign, from row ``start`` on: ``out[target:]`` as (bits, words, LANES).
 
     ``few`` has room for eight rows of lanes.
@@ -122,7 +124,7 @@ def _input_bits(levels: Floats, start: int, rows: int, sign: int, bits: int, out
 
 
 @inlined
-def _column_sum(x: Words, x_at: int, cells: Words, cell_at: int, planes: int, count: int) -> object:
+def _column_sum(x: Words, x_at: int, cells: Words, cell_at: int, planes: int, count: int) -> Any:
     """One bit of the inputs times a column's cells of one sign."""
     total = words.splat(0)
     for plane in range(planes - 1, -1, -1):
@@ -135,7 +137,7 @@ def _column_sum(x: Words, x_at: int, cells: Words, cell_at: int, planes: int, co
 @inlined
 def _digit_sum(
     x: Words, x_at: int, digit: int, cells: Words, cell_at: int, planes: int, signed: bool, count: int
-) -> object:
+) -> Any:
     """One digit of the inputs times a column's cells."""
     total = words.splat(0)
     own = planes // 2 if signed else planes
@@ -149,7 +151,9 @@ def _digit_sum(
 
 
 @kernel
-def bit_serial(levels: Floats, applied: Applied, cells: Words, signed: bool, tile_rows: int, code: Code, codes: Words) -> int:
+def bit_serial(
+    levels: Floats, applied: Applied, cells: Words, signed: bool, tile_rows: int, code: Code, codes: Words
+) -> int:
     """``codes[panel, c, p] = sum_tiles sum_reads shift code(sum_k cells[k, c] digits[k, p])``.
 
     ``levels`` (panels, rows, LANES) holds whole numbers; ``cells`` (tiles, columns, planes, words) is from `cell_bits`,
@@ -188,9 +192,7 @@ def bit_serial(levels: Floats, applied: Applied, cells: Words, signed: bool, til
                         if plain:
                             wanted = words.common(x, x_at, flat_cells, cell_at)
                         else:
-                            wanted = _digit_sum(
-                                x, x_at, applied.digit, flat_cells, cell_at, planes, signed, count
-                            )
+                            wanted = _digit_sum(x, x_at, applied.digit, flat_cells, cell_at, planes, signed, count)
                             if applied.bipolar:
                                 wanted = wanted - _digit_sum(
                                     x, x_at + pitch, applied.digit, flat_cells, cell_at, planes, signed, count

@@ -38,8 +38,8 @@ def normalised(weights: Doubles, scale: Doubles, first: int, out: Doubles) -> No
 def digits(values: Doubles, levels: float, top: float, g_hrs: float, g_range: float, out: Doubles) -> None:
     """Digits of the nearest of ``top + 1`` multiples, halves up, as conductances.
 
-    ``values`` (n,) lie in [0, 1]; ``out`` (n, slices) gets ``g_hrs + digit / (levels - 1) * g_range``, least significant
-    digit first; ``top`` is ``levels**slices - 1``.
+    ``values`` (n,) lie in [0, 1]; ``out`` (n, slices) gets ``g_hrs + digit / (levels - 1) * g_range``, least
+    significant digit first; ``top`` is ``levels**slices - 1``.
     """
     highest = levels - 1.0
     last = out.shape[1] - 1

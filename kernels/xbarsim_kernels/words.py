@@ -47,7 +47,9 @@ def _load(typing_context: Any, array: Any, offset: Any) -> Any:
     """The integers at ``array[offset : offset + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(vector_at(context, builder, signature.args[0], *arguments, _INTEGERS), align=4)
+        return builder.load(
+            vector_at(context, builder, signature.args[0], arguments[0], arguments[1], _INTEGERS), align=4
+        )
 
     return _words(array, types.int64), codegen
 
@@ -58,7 +60,7 @@ def _rounded(typing_context: Any, array: Any, offset: Any) -> Any:
     floats = ir.VectorType(element, LANES)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = vector_at(context, builder, signature.args[0], *arguments, floats)
+        place = vector_at(context, builder, signature.args[0], arguments[0], arguments[1], floats)
         return builder.fptosi(builder.load(place, align=array.dtype.bitwidth // 8), _INTEGERS)
 
     return _words(array, types.int64), codegen
@@ -68,7 +70,7 @@ def _store(typing_context: Any, array: Any, offset: Any, words: Any) -> Any:
     """Write them to ``array[offset : offset + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = vector_at(context, builder, signature.args[0], *arguments[:2], _INTEGERS)
+        place = vector_at(context, builder, signature.args[0], arguments[0], arguments[1], _INTEGERS)
         builder.store(arguments[2], place, align=4)
         return context.get_dummy_value()
 
@@ -85,7 +87,7 @@ def _splat(typing_context: Any, number: Any) -> Any:
 
 
 def _common(typing_context: Any, x: Any, x_at: Any, word: Any, word_at: Any) -> Any:
-    """Bits that lanes share with words: ``sum_k popcount(x[x_at + k * LANES + lane] & word[word_at + k])``, k < GROUP."""
+    """Bits that lanes share with a column: ``sum_k popcount(x[x_at + k * LANES + lane] & word[word_at + k])``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         count = declared(builder, f"llvm.ctpop.v{LANES}i32", _INTEGERS, 1)

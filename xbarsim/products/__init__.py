@@ -8,5 +8,17 @@ from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
+from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, whole_columns
 
-__all__ = ["Adc", "ConvertedProduct", "ExactProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
+__all__ = [
+    "Adc",
+    "BitSerialProduct",
+    "CollapsedProduct",
+    "ConvertedProduct",
+    "ExactProduct",
+    "LinearProduct",
+    "Product",
+    "SolvedProduct",
+    "plain_product",
+    "whole_columns",
+]

@@ -26,6 +26,8 @@ Array = npt.NDArray[np.float64]
 class ConvertedProduct:
     """Column sums of every tile and input cycle pass the ADC; shifts, subtractions and sums are digital and exact."""
 
+    path = "tiled"
+
     def __init__(
         self,
         chip: Chip,

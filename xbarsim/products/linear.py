@@ -26,6 +26,8 @@ class LinearProduct:
     A reference column that is noisy is shared by the outputs of its tile, and so is its noise: it stays a column.
     """
 
+    path = "linear"
+
     def __init__(
         self,
         chip: Chip,

@@ -24,7 +24,9 @@ _NO_READS = analog.Reads(np.uint64(0), 0, 1)
 
 
 class Product(Protocol):
-    """What a macro multiplies with."""
+    """What a macro multiplies with; ``path`` names the way."""
+
+    path: str
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""

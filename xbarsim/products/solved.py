@@ -23,6 +23,8 @@ Array = npt.NDArray[np.float64]
 class SolvedProduct:
     """Column currents of every tile and input cycle are solved vector by vector, and converted if there is an ADC."""
 
+    path = "solved"
+
     def __init__(
         self,
         chip: Chip,
