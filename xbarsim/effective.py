@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.circuit import Crossbar
 from xbarsim.errors import ChipError
+from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tile, Tiling
 
 __all__ = ["effective", "in_threads", "read_variance", "transposed"]
@@ -95,10 +95,5 @@ def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Ar
 
 def in_threads(work: Callable[[T], None], items: Sequence[T], threads: int | None) -> None:
     """Do the work for each item; items share nothing that they write, so that threads and order change no bit."""
-    if threads == 1 or len(items) <= 1:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, len(items)), "xbarsim-array") as pool:
-        for _ in pool.map(work, items):
-            pass
+    for _ in side_by_side(work, items, min(threads or os.cpu_count() or 1, max(1, len(items)))):
+        pass

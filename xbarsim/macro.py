@@ -6,6 +6,8 @@ that way is nonlinear, tiles and slices are collapsed into one exact product (th
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,7 +22,7 @@ from xbarsim.chip import Chip
 from xbarsim.effective import effective, read_variance, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.paths import Path, check_path, choose
+from xbarsim.paths import PathName, check_path, choose
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.products import (
     Adc,
@@ -35,6 +37,7 @@ from xbarsim.products import (
 )
 from xbarsim.programming import Stages, nominal, program
 from xbarsim.ranges import Inputs, Ranges
+from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
@@ -46,6 +49,9 @@ Stage = Literal["target", "programmed", "effective"]
 
 _PART = 1 << 18
 """Weights whose cells are on their way at once: a few megabytes, which stay in the cache."""
+
+_THREADED = 1 << 26
+"""Multiplications from which on vectors are worth threads: a millisecond."""
 
 _ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
@@ -103,8 +109,8 @@ class Macro:
     faults : FaultMap, optional
         Faults to apply instead of drawing them from ``chip.faults``.
     threads : int, optional
-        Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
-        number of processors. No result depends on it.
+        Arrays that are solved, and parts of a batch that are multiplied, side by side; the default is the number of
+        processors. No result depends on it.
     path : str
         How products are computed: "auto" for the fastest way that the design allows, or "linear", "collapsed",
         "bit-serial", "tiled", "solved" (see :doc:`/explanation/paths`). Results are equal, bit for bit where sums are
@@ -140,7 +146,7 @@ class Macro:
         dtype: npt.DTypeLike = np.float64,
         faults: FaultMap | None = None,
         threads: int | None = None,
-        path: Path = "auto",
+        path: PathName = "auto",
         stages: Stages | None = None,
     ) -> None:
         matrix = check_weights(weights)
@@ -158,7 +164,7 @@ class Macro:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"layer {layer!r}: the chip's {what} need ranges; pass calibration inputs or ranges")
         self.ranges = ranges
-        self.activity = Activity()
+        self.activity, self._lock = Activity(), threading.Lock()
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
         self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
@@ -221,7 +227,7 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, wanted: Path) -> Product:
+    def _prepare(self, wanted: PathName) -> Product:
         chip, adc = self.chip, self._adc
         path = choose(chip, self.n_in, wanted).path
         made = self._made(path == "solved")
@@ -319,14 +325,20 @@ class Macro:
         time. For other noise, repeat columns, or number them yourself with `multiply`.
         """
         values = check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
-        levels = self.quantise(values.reshape(self.n_in, -1))
-        return self.multiply(levels).reshape((self.n_out, *values.shape[1:]))
+        panels = analog.Panels.of(self.quantise(values.reshape(self.n_in, -1)))
+        threads = self._threads or os.cpu_count() or 1
+        if self.n_out * self.n_in * panels.vectors * self._inputs.shifts.size < _THREADED:
+            threads = 1
+        parts = panels.parts(threads)
+        found = side_by_side(lambda part: self.multiply(part[1], part[0]), parts, threads)
+        return np.concatenate(list(found), axis=1).reshape((self.n_out, *values.shape[1:]))
 
     def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Levels that the DAC gives for input values; elementwise, any shape."""
         levels, clipped = self._inputs.levels(x, self.dtype)
-        self.activity.inputs += levels.size
-        self.activity.dac_clipped += clipped
+        with self._lock:
+            self.activity.inputs += levels.size
+            self.activity.dac_clipped += clipped
         return levels
 
     def multiply(
@@ -358,8 +370,9 @@ class Macro:
             raise DataError(f"levels must be a {self.dtype} array of shape ({self.n_in}, vectors)")
         reads = analog.Reads(self._key(visit), first_vector, vectors_per_sample)
         y, conversions, clipped = self._product.multiply(panels, reads)
-        self.activity.conversions += conversions
-        self.activity.adc_clipped += clipped
+        with self._lock:
+            self.activity.conversions += conversions
+            self.activity.adc_clipped += clipped
         if self._offset is not None:
             y -= self._offset[:, None]
         return y

@@ -14,10 +14,10 @@ from xbarsim.chip import Chip
 from xbarsim.converters import bits_for
 from xbarsim.errors import ChipError
 
-__all__ = ["NEAR_LEVEL", "PATHS", "Choice", "Path", "check_path", "choose"]
+__all__ = ["NEAR_LEVEL", "PATHS", "Choice", "PathName", "check_path", "choose"]
 
-Path = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved"]
-PATHS: tuple[str, ...] = get_args(Path)
+PathName = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved"]
+PATHS: tuple[str, ...] = get_args(PathName)
 
 _EXACT = 2**53
 """Whole numbers up to this are exact in double precision."""
@@ -41,7 +41,7 @@ class Choice:
     reason: str = ""
 
 
-def check_path(path: object) -> Path:
+def check_path(path: object) -> PathName:
     """The path, if there is one of this name.
 
     Raises
@@ -54,7 +54,7 @@ def check_path(path: object) -> Path:
     return path  # type: ignore[return-value]
 
 
-def choose(chip: Chip, n_in: int, path: Path = "auto") -> Choice:
+def choose(chip: Chip, n_in: int, path: PathName = "auto") -> Choice:
     """The path for a layer of so many inputs: the one wanted, or the fastest that its design allows.
 
     Raises

@@ -7,6 +7,7 @@ make no difference. Input vectors come in panels, side by side by VECTORS: ``lev
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,15 @@ class Panels(NamedTuple):
         if full < len(values):
             values[full, :, : vectors - full * VECTORS] = matrix[:, full * VECTORS :]
         return Panels(values, vectors)
+
+    def parts(self, count: int) -> list[tuple[int, Panels]]:
+        """Parts of about equal size, at most one a panel, each with the number of its first vector."""
+        total = len(self.values)
+        bounds = [total * part // min(count, max(total, 1)) for part in range(min(count, max(total, 1)) + 1)]
+        return [
+            (start * VECTORS, Panels(self.values[start:stop], min(stop * VECTORS, self.vectors) - start * VECTORS))
+            for start, stop in itertools.pairwise(bounds)
+        ]
 
     @property
     def matrix(self) -> npt.NDArray[np.floating]:
