@@ -17,14 +17,16 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
-from xbarsim.effective import effective, read_variance, transposed
+from xbarsim.effective import effective, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
+from xbarsim.fluctuation import Fluctuation
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.products import (
     Adc,
     ConvertedProduct,
     LinearProduct,
+    PerCellProduct,
     Product,
     SolvedProduct,
     plain_product,
@@ -39,6 +41,7 @@ __all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
+Path = Literal["auto", "per-cell"]
 
 _ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
@@ -100,6 +103,9 @@ class Macro:
         number of processors. No result depends on it.
     stages : Stages, optional
         `Macro.stages` of this matrix on this chip, which then need not be programmed again.
+    path : "auto" or "per-cell"
+        How read noise is simulated: drawn for each output or conversion from its distribution, or for every cell in
+        every read, which takes many times longer. Cells that are not linear have the second way only.
 
     Raises
     ------
@@ -130,6 +136,7 @@ class Macro:
         faults: FaultMap | None = None,
         threads: int | None = None,
         stages: Stages | None = None,
+        path: Path = "auto",
     ) -> None:
         matrix = check_weights(weights)
         if not isinstance(chip, Chip):
@@ -137,6 +144,9 @@ class Macro:
         self.dtype = check_dtype(dtype)
         seed, write = check_number(seed, "seed"), check_number(write, "write")
         self._threads = None if threads is None else check_number(threads, "threads", 1)
+        if path not in get_args(Path):
+            raise ChipError(f"path = {path!r} is not valid; choose one of {', '.join(get_args(Path))}")
+        self._path: Path = path
         self.chip = chip
         self.n_out, self.n_in = matrix.shape
         self.tiling = Tiling.of(chip, self.n_out, self.n_in)
@@ -197,12 +207,16 @@ class Macro:
     def _prepare(self, stages: Stages) -> Product:
         chip, adc = self.chip, self._adc
         parts = (self._scale, self.tiling, self._inputs)
+        if chip.device.is_noisy and (self._path == "per-cell" or not chip.device.iv.is_linear):
+            return PerCellProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
         if not chip.device.iv.is_linear:
             return SolvedProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
-        spread = read_variance(stages.aged, stages.effective, chip) if chip.device.is_noisy else None
+        noise = None
+        if chip.device.is_noisy:
+            noise = Fluctuation.of(stages.aged, chip, self.tiling, collapsed=adc is None, threads=self._threads)
         if adc is None:
-            return LinearProduct(chip, stages.effective, spread, *parts, self.dtype)
-        return ConvertedProduct(chip, stages.effective, spread, *parts, adc, self.dtype)
+            return LinearProduct(chip, stages.effective, noise, *parts, self.dtype)
+        return ConvertedProduct(chip, stages.effective, noise, *parts, adc, self.dtype)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -224,8 +238,9 @@ class Macro:
     @property
     def plan(self) -> str:
         """How products are computed, why, and what wires and nonlinear cells add to the work."""
-        effort = describe_effort(self.chip, [(self.tiling, 1)], "vector")
-        return f"{describe_plan(self.chip)}; {effort}" if effort else describe_plan(self.chip)
+        effort = describe_effort(self.chip, [(self.tiling, 1)], "vector", self._path)
+        plan = describe_plan(self.chip, self._path)
+        return f"{plan}; {effort}" if effort else plan
 
     @property
     def weights(self) -> Array:

@@ -15,21 +15,31 @@ _SECONDS_ALONE = 2e-8
 """... and without wires, 7 to 50 ns: enough to tell seconds from hours."""
 
 
-def describe_plan(chip: Chip) -> str:
-    """Which computation a chip's macros use, and why."""
+def describe_plan(chip: Chip, path: str = "auto") -> str:
+    """Which computation a chip's macros use on a ``path`` of `Macro`, and why."""
     cycles = chip.dac.input_slices
     reads = f"{cycles} input cycles, " if cycles > 1 else ""
     where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
+    after = "the ADC is ideal" if chip.adc.is_ideal else f"sums over {chip.array.rows} rows pass the ADC, {where}"
+    if _draws_cells(chip, path):
+        why = "" if chip.device.iv.is_linear else f" of {chip.device.iv.kind} cells"
+        return f"per cell: read noise{why} is drawn cell by cell, so each vector is computed alone; {reads}{after}"
     if not chip.device.iv.is_linear:
-        after = "the ADC is ideal" if chip.adc.is_ideal else f"sums over {chip.array.rows} rows pass the ADC, {where}"
         return f"solved: {chip.device.iv.kind} cells are not linear, so each vector is computed alone; {reads}{after}"
+    noise = ""
+    if chip.device.is_noisy:
+        noise = f"; read noise drawn once {'an output' if chip.adc.is_ideal else 'a conversion'}"
+        noise += "" if chip.wires.are_ideal else ", with its variance behind the wires"
     if chip.adc.is_ideal:
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
         return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
-    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}{noise}"
 
 
-def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
+def _draws_cells(chip: Chip, path: str) -> bool:
+    return chip.device.is_noisy and (path == "per-cell" or not chip.device.iv.is_linear)
+
+
+def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: str, path: str = "auto") -> str:
     """What wires and nonlinear cells add to the work; empty where there is nothing to solve.
 
     Parameters

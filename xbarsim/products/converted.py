@@ -10,6 +10,7 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.currents import columns
+from xbarsim.fluctuation import Fluctuation
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
 from xbarsim.products.plain import Levels, no_noise
@@ -30,7 +31,7 @@ class ConvertedProduct:
         self,
         chip: Chip,
         cells: Cells,
-        spread: Cells | None,
+        noise: Fluctuation | None,
         scale: Array,
         tiling: Tiling,
         inputs: Inputs,
@@ -43,10 +44,10 @@ class ConvertedProduct:
         rows = min(chip.array.rows, tiling.n_in)
         # in units of a code: integers stay integers in single precision too
         self.packed = analog.pack(seen, rows, dtype, adc.unit)
-        self.variance = no_noise(dtype)
-        if spread is not None:
-            added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
+        self.variance, self.forms = no_noise(dtype), None
+        if noise is not None:
+            self.variance = analog.pack(noise.variance, rows, dtype, adc.unit**2)
+            self.forms = noise.packed(1.0 / adc.unit, rows, dtype)
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
@@ -60,6 +61,8 @@ class ConvertedProduct:
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
-        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        clipped = analog.converted(
+            planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes, self.forms
+        )
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

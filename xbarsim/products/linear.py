@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from xbarsim.cells import Cells, weigh
 from xbarsim.chip import Chip
+from xbarsim.fluctuation import Fluctuation
 from xbarsim.mapping import significances
 from xbarsim.products.plain import PASS_ROWS, Levels, no_noise
 from xbarsim.ranges import Inputs
@@ -22,14 +23,14 @@ class LinearProduct:
     """One product with the weights that the cells realise; read noise has the variance of the cells' sum.
 
     A reference column that is noisy is shared by the outputs of its tile, and so is its noise: it stays a column.
-    ``spread`` holds the variances of the cells, None where reads are exact.
+    ``noise`` holds the variances of whole outputs, None where reads are exact.
     """
 
     def __init__(
         self,
         chip: Chip,
         cells: Cells,
-        spread: Cells | None,
+        noise: Fluctuation | None,
         scale: Array,
         tiling: Tiling,
         inputs: Inputs,
@@ -38,7 +39,7 @@ class LinearProduct:
         self.inputs, self.tiling, self.dtype = inputs, tiling, np.dtype(dtype)
         gain = chip.gain * scale * inputs.x_lsb / chip.read_range
         significance = significances(chip.mapping.weight_slices, chip.device.levels)
-        self.shares_noise = spread is not None and cells.reference.size > 0
+        self.shares_noise = noise is not None and cells.reference.size > 0
         if self.shares_noise:
             self.reference_gain = gain.astype(dtype)[:, None]
             own = weigh(cells.g[:, :, 0], significance) * gain
@@ -47,12 +48,11 @@ class LinearProduct:
             matrix = cells.weights(chip, scale, tiling).T * inputs.x_lsb
         rows = min(tiling.n_in, PASS_ROWS)
         self.packed = analog.pack(matrix, rows, dtype)
-        self.variance = no_noise(dtype)
-        if spread is not None:
-            variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
-            if self.shares_noise:
-                variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
-            self.variance = analog.pack(variance, rows, dtype)
+        self.variance, self.forms = no_noise(dtype), None
+        if noise is not None:
+            factors = np.concatenate([gain, np.ones(noise.variance.shape[1] - tiling.n_out)])
+            self.variance = analog.pack(noise.variance * factors**2, rows, dtype)
+            self.forms = noise.packed(factors, min(tiling.n_in, tiling.rows), dtype)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
@@ -61,8 +61,9 @@ class LinearProduct:
         planes = levels.values[None]
         if self.variance.size:
             applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
-            planes = np.stack([levels.values, (applied**2).sum(axis=0)])
-        analog.linear(planes, self.packed, self.variance, reads, out)
+            each = applied if self.forms is not None else ()
+            planes = np.stack([levels.values, (applied**2).sum(axis=0), *each])
+        analog.linear(planes, self.packed, self.variance, reads, out, self.forms)
         if not self.shares_noise:
             return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs
