@@ -211,14 +211,6 @@ class Device(Spec):
         return self
 
     @model_validator(mode="after")
-    def _check_law(self) -> Self:
-        if self.is_noisy and not self.iv.is_linear:
-            raise ValueError(
-                f"device.read_noise is defined for linear cells only; device.iv.kind = {self.iv.kind!r} is not linear"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_tables(self) -> Self:
         for name in ("d2d", "c2c"):
             model = getattr(self, name)

@@ -21,7 +21,7 @@ from xbarsim.errors import ChipError
 from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tile, Tiling
 
-__all__ = ["effective", "in_threads", "read_variance", "transposed"]
+__all__ = ["effective", "in_threads", "transposed"]
 
 Array = npt.NDArray[np.float64]
 T = TypeVar("T")
@@ -54,27 +54,6 @@ def transposed(cells: Cells, chip: Chip, tiling: Tiling, threads: int | None = N
     if wires.are_ideal:
         return effective(cells, chip, tiling, threads)
     return _each(cells, tiling, threads, lambda g: Crossbar(g.T, wires, iv).transfer_matrix())
-
-
-def read_variance(cells: Cells, seen: Cells, chip: Chip) -> Cells:
-    """Variance of what a read sees of each cell [S^2], to first order.
-
-    A fluctuation of a cell reaches the sensed end as its whole current does, times ``seen / g``, at most 1; what it
-    changes in the currents of other cells is left out. Without wires this is exact.
-    """
-    variance = cells.read_variance(chip.device)
-    if seen is cells:
-        return variance
-
-    def behind(g: Array, whole: Array, own: Array) -> Array:
-        alone = chip.device.as_read(g, chip.dac.v_read)
-        # what stands in series with a cell divides its current by 1 + g r, and a change of it by the square of that
-        slope = np.divide(alone, g, out=np.ones_like(g), where=g > 0.0) ** 2
-        share = np.divide(whole, alone, out=np.ones_like(g), where=alone > 0.0)
-        return np.asarray(own * (slope * np.clip(share, 0.0, 1.0)) ** 2)
-
-    own, reference = variance.g, variance.reference
-    return Cells(behind(cells.g, seen.g, own), behind(cells.reference, seen.reference, reference), cells.owned)
 
 
 def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Array], Array]) -> Cells:

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
-from xbarsim.effective import effective, read_variance, transposed
+from xbarsim.effective import effective, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
+from xbarsim.fluctuation import Fluctuation
 from xbarsim.paths import PathName, check_path, choose
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.products import (
@@ -30,6 +31,7 @@ from xbarsim.products import (
     CollapsedProduct,
     ConvertedProduct,
     LinearProduct,
+    PerCellProduct,
     Product,
     SolvedProduct,
     plain_product,
@@ -114,7 +116,8 @@ class Macro:
     path : str
         How products are computed: "auto" for the fastest way that the design allows, or "linear", "collapsed",
         "bit-serial", "tiled", "solved" (see :doc:`/explanation/paths`). Results are equal, bit for bit where sums are
-        whole numbers, else to rounding.
+        whole numbers, else to rounding. Read noise is drawn for each output or conversion from its distribution, or,
+        with "per-cell", for every cell in every read, which takes many times longer.
     stages : Stages, optional
         `Macro.stages` of this matrix on this chip, which then need not be programmed again.
 
@@ -230,10 +233,11 @@ class Macro:
     def _prepare(self, wanted: PathName) -> Product:
         chip, adc = self.chip, self._adc
         path = choose(chip, self.n_in, wanted).path
-        made = self._made(path == "solved")
+        made = self._made(path in ("solved", "per-cell"))
         parts = (self._scale, self.tiling, self._inputs)
-        if path == "solved":
-            return SolvedProduct(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
+        if path in ("solved", "per-cell"):
+            solved = SolvedProduct if path == "solved" else PerCellProduct
+            return solved(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
         if adc is not None and path in ("collapsed", "bit-serial"):
             whole = whole_columns((stages.effective for stages in made), chip)
             if whole is not None:
@@ -242,11 +246,15 @@ class Macro:
             if wanted != "auto":
                 raise ChipError(f"path = {wanted!r} does not apply: the fault map has conductances that are no levels")
             made = self._made(False)
-        noisy = chip.device.is_noisy
-        seen = ((s.effective, read_variance(s.aged, s.effective, chip) if noisy else None) for s in made)
+        seen = ((stages.effective, self._fluctuation(stages.aged)) for stages in made)
         if adc is None:
             return LinearProduct(chip, seen, *parts, self.dtype)
         return ConvertedProduct(chip, seen, *parts, adc, self.dtype)
+
+    def _fluctuation(self, aged: Cells) -> Fluctuation | None:
+        if not self.chip.device.is_noisy:
+            return None
+        return Fluctuation.of(aged, self.chip, self.tiling, collapsed=self._adc is None, threads=self._threads)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from xbarsim.errors import ChipError
 
 __all__ = ["NEAR_LEVEL", "PATHS", "Choice", "PathName", "check_path", "choose"]
 
-PathName = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved"]
+PathName = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]
 PATHS: tuple[str, ...] = get_args(PathName)
 
 _EXACT = 2**53
@@ -69,7 +69,7 @@ def choose(chip: Chip, n_in: int, path: PathName = "auto") -> Choice:
         return Choice(path)
     reason = ""
     if not chip.device.iv.is_linear:
-        return Choice("solved")
+        return Choice("per-cell" if chip.device.is_noisy else "solved")
     for candidate in ("linear", "collapsed", "bit-serial"):
         against = _obstacle(chip, n_in, candidate)
         if not against and candidate == "bit-serial" and _comparisons(chip) > _WORTH:
@@ -82,6 +82,8 @@ def choose(chip: Chip, n_in: int, path: PathName = "auto") -> Choice:
 
 def _obstacle(chip: Chip, n_in: int, path: str) -> str:
     """Why a design does not allow a path; empty if it does."""
+    if path == "per-cell":
+        return "" if chip.device.is_noisy else "reads are exact"
     if path == "solved":
         return "reads are noisy" if chip.device.is_noisy else ""
     if not chip.device.iv.is_linear:

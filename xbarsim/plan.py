@@ -21,17 +21,21 @@ def describe_plan(chip: Chip, path: str) -> str:
     reads = f"{cycles} input cycles, " if cycles > 1 else ""
     where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
     sums = f"sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
-    if path == "solved":
+    if path in ("solved", "per-cell"):
         law = "" if chip.device.iv.is_linear else f"{chip.device.iv.kind} cells are not linear, so "
+        law = "read noise is drawn cell by cell, so " if path == "per-cell" else law
         after = f"{reads}the ADC is ideal" if chip.adc.is_ideal else sums
-        return f"solved: {law}each vector is computed alone; {after}"
+        return f"{path}: {law}each vector is computed alone; {after}"
+    noise = ""
+    if chip.device.is_noisy:
+        noise = f"; read noise drawn once {'an output' if chip.adc.is_ideal else 'a conversion'}"
+        noise += "" if chip.wires.are_ideal else ", with its variance behind the wires"
     if path == "linear":
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
         return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
     if path == "collapsed":
         return "collapsed: conversion loses nothing, so tiles, slices and cycles collapse into one product"
     how = "cells and inputs are whole numbers, compared bit by bit; " if path == "bit-serial" else ""
-    return f"{path}: {how}{sums}"
+    return f"{path}: {how}{sums}{noise}"
 
 
 def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
@@ -49,7 +53,7 @@ def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]
         arrays += tiling.n_tiles
         solutions += tiling.n_tiles * vectors * chip.dac.input_slices
         seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
-    if path == "solved":
+    if path in ("solved", "per-cell"):
         several = "" if solutions == 1 else "s"
         law = chip.device.iv.kind
         method = "by Newton's method" if law != "linear" else "alone"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
+from xbarsim_kernels.quadratic import Forms, add_products
 from xbarsim_kernels.random import block_normals
 
 __all__ = [
@@ -158,16 +159,35 @@ def _multiply(levels: Floats, packed: Floats, block: int, sums: Floats) -> None:
 
 
 @kernel
-def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats) -> None:
+def _add_forms(levels: Floats, forms: Forms, first: int, scratch: Floats, sums: Floats) -> None:
+    """Add the forms' products for a group of panels, whose tiles' rows are those of ``levels``."""
+    rows = levels.shape[1]
+    tiles, blocks = forms.pairs.shape
+    flat, flat_sums = levels.reshape(-1), sums.reshape(-1)
+    for sub in range(min(_GROUP, levels.shape[0] - first)):
+        for tile in range(tiles):
+            start = ((first + sub) * rows + tile * forms.tile_rows) * VECTORS
+            count = min(forms.tile_rows, rows - tile * forms.tile_rows)
+            for block in range(blocks):
+                add_products(
+                    forms, tile, block, flat, start, count, scratch, flat_sums, (sub * blocks + block) * _BLOCK
+                )
+
+
+@kernel
+def linear(
+    levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats, forms: Forms | None = None
+) -> None:
     """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k variance[k, c] levels[1, k, p]) z``.
 
     ``levels`` (2, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the variances (the inputs
     squared, or the sum of squares over input cycles). ``packed`` and ``variance`` come from `pack`; a ``variance`` of
     no tiles means no noise, and ``levels`` may then have one plane only. ``z`` is a standard normal for each vector and
-    column. ``out`` is (columns, vectors).
+    column. ``out`` is (columns, vectors). ``forms`` add products to the variance, of each further plane of ``levels``.
     """
     columns, vectors = out.shape
     blocks = packed.shape[1]
+    scratch = np.empty(2 * _BLOCK if forms is not None else 1, levels.dtype)
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
     words = np.empty((4, VECTORS), np.uint64)
@@ -185,6 +205,9 @@ def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: 
         if variance.shape[0] > 0:
             sums[:] = 0
             _multiply(levels[1], variance, first, sums)
+            if forms is not None:
+                for plane in range(2, levels.shape[0]):
+                    _add_forms(levels[plane], forms, first, scratch, sums)
             for sub in range(subs):
                 start = (first + sub) * VECTORS
                 width = min(VECTORS, vectors - start)
@@ -206,13 +229,15 @@ def converted(
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
+    forms: Forms | None = None,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
     weigh, vectors p in panels. ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise
-    has variance ``sum_k variance[k, c] levels[f, k, p]**2``. ``codes`` (blocks, columns up to a multiple of COLUMNS,
-    VECTORS) must hold all sums of integers exactly. Returns the number of conversions that were clipped.
+    has variance ``sum_k variance[k, c] levels[f, k, p]**2``, and the products of ``forms``, which has the same tiles.
+    ``codes`` (blocks, columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the
+    number of conversions that were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
@@ -220,6 +245,7 @@ def converted(
     current = np.empty((COLUMNS, VECTORS), levels.dtype)
     squares = np.empty(tile_rows * VECTORS if noisy else 1, levels.dtype)
     spread = np.empty((COLUMNS, VECTORS), levels.dtype)
+    scratch = np.empty(2 * _BLOCK if forms is not None else 1, levels.dtype)
     normals = np.empty((COLUMNS, VECTORS))
     words = np.empty((4, VECTORS), np.uint64)
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
@@ -244,6 +270,8 @@ def converted(
                     if noisy:
                         spread[:] = 0
                         multiply_block(flat_variance, g_start, squares, 0, count, spread, 0)
+                        if forms is not None:
+                            add_products(forms, tile, block, flat, x_start, count, scratch, spread.reshape(-1), 0)
                         block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
                         for c in range(COLUMNS):
                             for p in range(VECTORS):

@@ -93,7 +93,7 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
 @click.option("--threads", type=click.IntRange(1), help="Threads of each chip [default: processors / workers].")
 @click.option(
     "--path",
-    type=click.Choice(["auto", "linear", "collapsed", "bit-serial", "tiled", "solved"]),
+    type=click.Choice(["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]),
     default="auto",
     show_default=True,
     help="How products are computed; changes no result but by rounding.",

@@ -6,6 +6,7 @@ All are prepared once from a chip's cells, and multiply panels of vectors.
 from xbarsim.products.adc import Adc
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
+from xbarsim.products.percell import PerCellProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
 from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, whole_columns
@@ -17,6 +18,7 @@ __all__ = [
     "ConvertedProduct",
     "ExactProduct",
     "LinearProduct",
+    "PerCellProduct",
     "Product",
     "SolvedProduct",
     "plain_product",

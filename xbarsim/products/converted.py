@@ -45,14 +45,15 @@ class ConvertedProduct:
         size = tiling.n_in, self.n_columns, min(chip.array.rows, tiling.n_in)
         self.packed = analog.unpacked(*size, dtype)
         self.variance = analog.unpacked(*size, dtype) if chip.device.is_noisy else no_noise(dtype)
+        self.forms = None
         first = 0
-        for seen, spread in cells:
+        for seen, noise in cells:
             sums = columns(seen.above(chip.read_states[0]) if chip.removes_baseline else seen, chip)
             # in units of a code: integers stay integers in single precision too
             analog.place(sums, first, adc.unit, self.packed)
-            if spread is not None:
-                added = spread.g.sum(axis=2).reshape(len(sums), -1) if chip.subtracts_before else columns(spread, chip)
-                analog.place(added, first, adc.unit**2, self.variance)
+            if noise is not None:
+                analog.place(noise.variance, first, adc.unit**2, self.variance)
+                self.forms = noise.packed(1.0 / adc.unit, size[-1], dtype)
             first += len(sums)
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
@@ -67,6 +68,8 @@ class ConvertedProduct:
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
-        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        clipped = analog.converted(
+            planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes, self.forms
+        )
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

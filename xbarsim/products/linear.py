@@ -43,22 +43,23 @@ class LinearProduct:
         self.shares_noise = chip.device.is_noisy and chip.reference_columns > 0
         rows, columns = min(tiling.n_in, PASS_ROWS), tiling.n_out + self.shares_noise * tiling.column_tiles
         self.packed = analog.unpacked(tiling.n_in, columns, rows, dtype)
-        self.variance = analog.unpacked(tiling.n_in, columns, rows, dtype) if chip.device.is_noisy else no_noise(dtype)
+        self.variance, self.forms = no_noise(dtype), None
+        if chip.device.is_noisy:
+            self.variance = analog.unpacked(tiling.n_in, columns, rows, dtype)
+            factors = np.concatenate([gain, np.ones(columns - tiling.n_out)])
         if self.shares_noise:
             self.reference_gain = gain.astype(dtype)[:, None]
         first = 0
-        for seen, spread in cells:
+        for seen, noise in cells:
             if self.shares_noise:
                 own = weigh(seen.g[:, :, 0], significance) * gain
                 matrix = np.concatenate([own, weigh(seen.reference, significance)], axis=1)
             else:
                 matrix = seen.by_input(chip, scale, tiling) * inputs.x_lsb
             analog.place(matrix, first, 1.0, self.packed)
-            if spread is not None:
-                variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
-                if self.shares_noise:
-                    variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
-                analog.place(variance, first, 1.0, self.variance)
+            if noise is not None:
+                analog.place(noise.variance * factors**2, first, 1.0, self.variance)
+                self.forms = noise.packed(factors, min(tiling.n_in, tiling.rows), dtype)
             first += len(seen.g)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
@@ -68,8 +69,9 @@ class LinearProduct:
         planes = levels.values[None]
         if self.variance.size:
             applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
-            planes = np.stack([levels.values, (applied**2).sum(axis=0)])
-        analog.linear(planes, self.packed, self.variance, reads, out)
+            each = applied if self.forms is not None else ()
+            planes = np.stack([levels.values, (applied**2).sum(axis=0), *each])
+        analog.linear(planes, self.packed, self.variance, reads, out, self.forms)
         if not self.shares_noise:
             return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs

@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.cells import Cells
+from xbarsim.fluctuation import Fluctuation
 from xbarsim_kernels import analog
 
 __all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "Seen", "no_noise", "plain_product"]
 
 Array = npt.NDArray[np.float64]
 Levels = npt.NDArray[Any]
-Seen = tuple[Cells, Cells | None]
-"""What a read sees of some inputs' cells, and its variance from read to read; None where reads are exact."""
+Seen = tuple[Cells, Fluctuation | None]
+"""What a read sees of some inputs' cells, and how far it moves from read to read; None where reads are exact."""
 
 PASS_ROWS = 256
 """Rows that one pass of a product without converters takes: they stay in a small cache."""
