@@ -21,6 +21,7 @@ from xbarsim.effective import in_threads
 from xbarsim.errors import ChipError
 from xbarsim.mapping import significances
 from xbarsim.tiling import Tile, Tiling
+from xbarsim.wires import Wires
 from xbarsim_kernels import quadratic, response
 from xbarsim_kernels.microkernel import COLUMNS
 
@@ -29,7 +30,7 @@ __all__ = ["TOLERANCE", "Fluctuation", "read_variance"]
 Array = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-TOLERANCE = 3e-4
+TOLERANCE = 1e-3
 """Error of the variance behind wires: root mean square over random inputs, as a fraction of its mean."""
 
 _BYTES = 6 << 30
@@ -62,7 +63,7 @@ class Fluctuation:
         Raises
         ------
         ChipError
-            Arrays behind wires are too large for the memory that this takes, or resistances overflow.
+            Arrays behind wires are too large for the memory that this takes.
         """
         alone = read_variance(cells, chip)
         if chip.wires.are_ideal:
@@ -76,7 +77,7 @@ class Fluctuation:
         def one(number: int) -> None:
             tile = tiles[number]
             g = chip.device.iv.linear(cells.on_array(tile, tiling))
-            found[number] = _behind_wires(g, alone.on_array(tile, tiling), chip, tile, sums.of(tile))
+            found[number] = _behind_wires(g, alone.on_array(tile, tiling), chip.wires, sums.of(tile))
 
         in_threads(one, range(len(tiles)), _threads(tiling, threads))
         for tile, results in zip(tiles, found, strict=True):
@@ -185,10 +186,9 @@ def _threads(tiling: Tiling, threads: int | None) -> int:
 
 
 def _behind_wires(
-    g: Array, alone: Array, chip: Chip, tile: Tile, sums: list[tuple[int, Integers, Array]]
+    g: Array, alone: Array, wires: Wires, sums: list[tuple[int, Integers, Array]]
 ) -> list[tuple[int, Array, Array]]:
     """For each sum of an array's columns its number, its diagonal (rows,), and its (pairs, 2, rows) forms."""
-    wires = chip.wires
     along = slice(None, None, -1 if wires.sense == "top" else 1)
     across = slice(None, None, -1 if wires.drive == "right" else 1)
     u, w = response.voltages(
@@ -200,8 +200,6 @@ def _behind_wires(
         wires.drive == "both",
         wires.sense == "both",
     )
-    if not (np.isfinite(u).all() and np.isfinite(w).all()):
-        raise ChipError(f"wires: array {tile.name} has no finite read noise; resistances are too large")
     rows, cols = g.shape
     variance, means = np.ascontiguousarray(alone[along, across]), quadratic.mean_squares(u)
     room = np.empty((2, rows, rows))

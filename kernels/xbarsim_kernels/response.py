@@ -25,9 +25,9 @@ __all__ = ["voltages", "voltages_bytes"]
 
 Array = npt.NDArray[np.float64]
 
-_SHORT = 1e-12
-"""Resistance that stands for none at a line's second end, in units of the smallest cell's: both ends of a line cannot
-be given as voltages."""
+_SHORT, _OPEN = 1e-12, 1e9
+"""Resistances, in units of the smallest cell's, that stand for none at a line's second end, where no voltage can be
+given, and for all larger ones, behind which no voltage is left that rounding would not hide."""
 
 
 def _panels(numbers: int) -> int:
@@ -59,9 +59,12 @@ def voltages(
     rows, cols = g.shape
     store = np.zeros((rows + 1, 2 * _panels(cols) + _panels(rows), _height(cols) * VECTORS))
     of_inputs, of_outputs = np.empty((rows, cols, rows)), np.empty((rows, cols, cols))
-    short = _SHORT / max(float(g.max()), 1e-300)
-    right = 1.0 / max(r_driver, short) if both_driven else 0.0
-    top = 1.0 / max(r_sense, short) if both_sensed else 0.0
+    smallest = 1.0 / max(float(g.max()), 1e-100)
+    r_wordline, r_bitline, r_driver, r_sense = (
+        min(r, _OPEN * smallest) for r in (r_wordline, r_bitline, r_driver, r_sense)
+    )
+    right = 1.0 / max(r_driver, _SHORT * smallest) if both_driven else 0.0
+    top = 1.0 / max(r_sense, _SHORT * smallest) if both_sensed else 0.0
     _sweep(np.ascontiguousarray(g), r_wordline, r_bitline, r_driver, r_sense, right, top, store, of_inputs, of_outputs)
     return of_inputs, of_outputs
 
