@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+from decimal import Decimal, localcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,7 +23,7 @@ from xbarsim.errors import DataError
 from xbarsim.files import read_npz
 from xbarsim.iv import IV, Linear
 from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
-from xbarsim_kernels import levels
+from xbarsim_kernels import deviations, levels
 
 __all__ = [
     "Device",
@@ -99,7 +101,9 @@ class LognormalError(Spec):
 
     def deviation(self, g: Array, z: Array) -> Array:
         """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``g (exp(sigma z) - 1)``."""
-        return np.asarray(g * np.expm1(self.sigma * z))
+        out = np.empty(g.size)
+        deviations.lognormal(_flat(g), self.sigma, _flat(z), out)
+        return out.reshape(g.shape)
 
 
 class TableError(Spec):
@@ -136,7 +140,10 @@ class TableError(Spec):
 
     def deviation(self, g: Array, z: Array) -> Array:
         """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``mean(g) + sigma(g) z - g``."""
-        return np.asarray(np.interp(g, self.state, self.mean) + np.interp(g, self.state, self.sigma) * z - g)
+        out = np.empty(g.size)
+        columns = (np.array(column) for column in (self.state, self.mean, self.sigma))
+        deviations.tabulated(_flat(g), *columns, _flat(z), out)
+        return out.reshape(g.shape)
 
 
 ProgrammingError = Annotated[
@@ -250,8 +257,7 @@ class Device(Spec):
         out = np.empty((*values.shape, slices))
         if self.levels is not None:
             top = float(self.levels) ** slices - 1.0
-            flat = np.ascontiguousarray(values).reshape(-1)
-            levels.digits(flat, float(self.levels), top, self.g_hrs, self.g_range, out.reshape(-1, slices))
+            levels.digits(_flat(values), float(self.levels), top, self.g_hrs, self.g_range, out.reshape(-1, slices))
             return out
         wanted = self.g_hrs + values * self.g_range
         if self.states is None:
@@ -287,8 +293,10 @@ class Device(Spec):
 
     def drifted(self, g: Array, z: Array | None) -> Array:
         """Conductances [S] at ``drift.time``; ``z`` are standard normals of the shape of ``g``."""
-        exponent = self.drift.exponent if z is None else self.drift.exponent + self.drift.sigma * z
-        return np.asarray(g * (self.drift.time / self.drift.t0) ** -exponent)
+        out, drift = np.empty(g.size), self.drift
+        z = np.zeros(g.size) if z is None else _flat(z)
+        deviations.drifted(_flat(g), drift.exponent, drift.sigma, z, *_log_ratio(drift.time, drift.t0), out)
+        return out.reshape(g.shape)
 
     def as_read(self, g: Array, v: float) -> Array:
         """Conductances [S] of single cells as a read at ``v`` [V] sees them: their current for each volt."""
@@ -310,6 +318,18 @@ class Device(Spec):
     def read_variance(self, g: Array) -> Array:
         """Variance of a cell's conductance from read to read [S^2]."""
         return np.zeros_like(g) if self.read_noise is None else self.read_noise.spread(g) ** 2
+
+
+def _flat(values: Array) -> Array:
+    return np.ascontiguousarray(values).reshape(-1)
+
+
+@lru_cache(maxsize=64)
+def _log_ratio(numerator: float, denominator: float) -> tuple[float, float]:
+    """Logarithm of a ratio, and what is missing from it: in decimal numbers, which are the same on every machine."""
+    with localcontext(prec=60):
+        exact = (Decimal(numerator) / Decimal(denominator)).ln()
+        return float(exact), float(exact - Decimal(float(exact)))
 
 
 def _read_table(path: Path) -> dict[str, list[float]]:

@@ -158,32 +158,26 @@ class Macro:
             faults = FaultMap.load(chip.faults.map)
         self._noise = (seed, layer, "read", write)
         given = np.asarray(weights)
-        kept = given.copy() if given.flags.writeable else given
-        self._program = partial(self._write, kept, seed, write, layer, faults)
-        del matrix  # makes room for the cells
-        self._held = stages or (None if chip.wires.are_ideal else self._program())
+        self._given = given.copy() if given.flags.writeable else given
+        self._program = partial(self._write, seed=seed, write=write, layer=layer, faults=faults)
+        self._held = stages or (None if chip.wires.are_ideal else self._program(matrix, self.tiling))
         self._faults, self._offset, self._absent = FaultMap(), None, 0
-        self._product = self._prepare(self._made())
+        self._product = self._prepare(self._made(matrix))
 
     def _write(
-        self,
-        weights: npt.NDArray[Any],
-        seed: int,
-        write: int,
-        layer: str,
-        faults: FaultMap | None,
-        part: Tiling | None = None,
+        self, weights: Array, tiling: Tiling, *, seed: int, write: int, layer: str, faults: FaultMap | None
     ) -> Stages:
-        chip, tiling = self.chip, part or self.tiling
-        target = nominal(check_weights(weights), chip, tiling, self._scale)
+        chip = self.chip
+        target = nominal(weights, chip, tiling, self._scale)
         programmed, aged, found = program(target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults)
         seen = effective(aged, chip, tiling, self._threads)
-        return Stages(target, programmed, aged, seen, found, self._at_zero(target) if part is None else None)
+        return Stages(target, programmed, aged, seen, found, self._at_zero(target) if tiling == self.tiling else None)
 
-    def _made(self) -> Iterator[Stages]:
-        """Cells for the product: all at once where they are known or must be, else a few rows of arrays at a time."""
-        whole = self._held is not None or self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
-        for made in [self.stages] if whole else map(self._program, self.tiling.parts(_PART)):
+    def _made(self, weights: Array) -> Iterator[Stages]:
+        """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
+        whole = self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
+        parts = [self.tiling] if whole else self.tiling.parts(_PART)
+        for made in [self._held] if self._held else (self._program(weights, part) for part in parts):
             self._faults.arrays.update(made.faults.arrays)
             self._offset = made.at_zero
             self._absent += made.target.owned.size - np.count_nonzero(made.target.owned)
@@ -196,7 +190,7 @@ class Macro:
         They take many times the memory of the product, and are held only where wires had to be solved for them; others
         are programmed again, which gives the same cells.
         """
-        return self._held or self._program()
+        return self._held or self._program(check_weights(self._given), self.tiling)
 
     def _at_zero(self, target: Cells) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""

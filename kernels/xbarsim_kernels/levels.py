@@ -62,11 +62,9 @@ def digits(values: Doubles, levels: float, top: float, g_hrs: float, g_range: fl
 def nearest(wanted: Doubles, states: Doubles, between: Doubles, out: Doubles) -> None:
     """``out[i]`` is the state nearest to ``wanted[i]``: the one above where it lies halfway, at ``between``."""
     for i in range(wanted.size):
-        low, high = 0, between.size
-        while low < high:
-            middle = (low + high) >> 1
-            if between[middle] <= wanted[i]:
-                low = middle + 1
-            else:
-                high = middle
+        low, count = 0, states.size
+        while count > 1:  # as many steps for every number: nothing to predict
+            half = count >> 1
+            low += half * (between[low + half - 1] <= wanted[i])
+            count -= half
         out[i] = states[low]
