@@ -141,8 +141,8 @@ class TableError(Spec):
     def deviation(self, g: Array, z: Array) -> Array:
         """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``mean(g) + sigma(g) z - g``."""
         out = np.empty(g.size)
-        columns = (np.array(column) for column in (self.state, self.mean, self.sigma))
-        deviations.tabulated(_flat(g), *columns, _flat(z), out)
+        state, mean, sigma = np.array(self.state), np.array(self.mean), np.array(self.sigma)
+        deviations.tabulated(_flat(g), state, mean, sigma, _flat(z), out)
         return out.reshape(g.shape)
 
 
@@ -283,13 +283,15 @@ class Device(Spec):
 
     def program(self, target: Array, z_d2d: Array | None, z_c2c: Array | None) -> Array:
         """Conductances [S] reached when ``target`` [S] is written; ``z_*`` are standard normals of its shape."""
-        g = target
-        for model, z in ((self.d2d, z_d2d), (self.c2c, z_c2c)):
-            if model is not None and z is not None:
-                g = g + model.deviation(target, z)
-        if g is target:
-            return target.copy()
-        return np.clip(g, self.g_hrs, self.g_lrs) if self.clip_to_range else np.maximum(g, 0.0)
+        models = (self.d2d, z_d2d), (self.c2c, z_c2c)
+        errors = [model.deviation(target, z) for model, z in models if model is not None and z is not None]
+        g = target.copy()
+        for error in errors:
+            g += error
+        if errors:
+            low, high = (self.g_hrs, self.g_lrs) if self.clip_to_range else (0.0, np.inf)
+            np.clip(g, low, high, out=g)
+        return g
 
     def drifted(self, g: Array, z: Array | None) -> Array:
         """Conductances [S] at ``drift.time``; ``z`` are standard normals of the shape of ``g``."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
-from xbarsim.faultmap import STUCK_OFF, STUCK_ON, CellFaults
+from xbarsim.faultmap import STUCK_ON, CellFaults
 from xbarsim.spec import Probability, Siemens, Spec
 from xbarsim_kernels.clusters import paint
 

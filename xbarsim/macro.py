@@ -161,26 +161,38 @@ class Macro:
         self._given = given.copy() if given.flags.writeable else given
         self._program = partial(self._write, seed=seed, write=write, layer=layer, faults=faults)
         self._held = stages or (None if chip.wires.are_ideal else self._program(matrix, self.tiling))
-        self._faults, self._offset, self._absent = FaultMap(), None, 0
+        self._faults, self._absent = FaultMap(), 0
+        self._offset: Array | None = None
         self._product = self._prepare(self._made(matrix))
 
     def _write(
-        self, weights: Array, tiling: Tiling, *, seed: int, write: int, layer: str, faults: FaultMap | None
+        self,
+        weights: Array,
+        tiling: Tiling,
+        keep: bool = True,
+        *,
+        seed: int,
+        write: int,
+        layer: str,
+        faults: FaultMap | None,
     ) -> Stages:
+        """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
         target = nominal(weights, chip, tiling, self._scale)
-        programmed, aged, found = program(target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults)
-        seen = effective(aged, chip, tiling, self._threads)
-        return Stages(target, programmed, aged, seen, found, self._at_zero(target) if tiling == self.tiling else None)
+        at_zero = self._at_zero(target) if keep else None
+        programmed, aged, found = program(
+            target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults, keep=keep
+        )
+        return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
 
     def _made(self, weights: Array) -> Iterator[Stages]:
         """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
         whole = self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
         parts = [self.tiling] if whole else self.tiling.parts(_PART)
-        for made in [self._held] if self._held else (self._program(weights, part) for part in parts):
+        for made in [self._held] if self._held else (self._program(weights, part, whole) for part in parts):
             self._faults.arrays.update(made.faults.arrays)
             self._offset = made.at_zero
-            self._absent += made.target.owned.size - np.count_nonzero(made.target.owned)
+            self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
             yield made
 
     @property
@@ -227,7 +239,7 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        return self.tiling.n_cells - int(self._absent) * self.tiling.cells_per_weight
+        return self.tiling.n_cells - self._absent * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:

@@ -16,7 +16,19 @@ from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 from xbarsim_kernels.random import block_normals
 
-__all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack", "place", "unpacked"]
+__all__ = [
+    "COLUMNS",
+    "VECTORS",
+    "Conversion",
+    "Panels",
+    "Reads",
+    "combined",
+    "converted",
+    "linear",
+    "pack",
+    "place",
+    "unpacked",
+]
 
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
@@ -77,7 +89,8 @@ class Reads(NamedTuple):
 
 def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.0) -> Floats:
     """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
-    packed = unpacked(*matrix.shape, tile_rows, dtype)
+    rows, columns = matrix.shape
+    packed = unpacked(rows, columns, tile_rows, dtype)
     place(matrix, 0, unit, packed)
     return packed
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["digits", "nearest", "normalised"]
+__all__ = ["digits", "nearest", "normalised", "realised"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -38,8 +38,8 @@ def normalised(weights: Doubles, scale: Doubles, first: int, out: Doubles) -> No
 def digits(values: Doubles, levels: float, top: float, g_hrs: float, g_range: float, out: Doubles) -> None:
     """Digits of the nearest of ``top + 1`` multiples, halves up, as conductances.
 
-    ``values`` (n,) lie in [0, 1]; ``out`` (n, slices) gets ``g_hrs + digit / (levels - 1) * g_range``, least significant
-    digit first; ``top`` is ``levels**slices - 1``.
+    ``values`` (n,) lie in [0, 1]; ``out`` (n, slices) gets ``g_hrs + digit / (levels - 1) * g_range``, least
+    significant digit first; ``top`` is ``levels**slices - 1``.
     """
     highest = levels - 1.0
     last = out.shape[1] - 1
@@ -68,3 +68,20 @@ def nearest(wanted: Doubles, states: Doubles, between: Doubles, out: Doubles) ->
             low += half * (between[low + half - 1] <= wanted[i])
             count -= half
         out[i] = states[low]
+
+
+@kernel
+def realised(
+    cells: Doubles, others: Doubles, significance: Doubles, g_range: float, middle: float, factor: Doubles, out: Doubles
+) -> None:
+    """``out[i, o] = factor[o] (sum_s significance[s] (cells - others)[i, o, s] / g_range - middle)``, term by term.
+
+    ``cells`` and ``others`` have shape (inputs, outputs, slices).
+    """
+    inputs, outputs = out.shape
+    for i in range(inputs):
+        for o in range(outputs):
+            total = (cells[i, o, 0] - others[i, o, 0]) * significance[0]
+            for position in range(1, significance.size):
+                total += (cells[i, o, position] - others[i, o, position]) * significance[position]
+            out[i, o] = factor[o] * (total / g_range - middle)

@@ -50,7 +50,8 @@ class LinearProduct:
                 own = weigh(seen.g[:, :, 0], significance) * gain
                 matrix = np.concatenate([own, weigh(seen.reference, significance)], axis=1)
             else:
-                matrix = seen.by_input(chip, scale, tiling) * inputs.x_lsb
+                matrix = seen.by_input(chip, scale, tiling)
+                matrix *= inputs.x_lsb
             analog.place(matrix, first, 1.0, self.packed)
             if spread is not None:
                 variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
