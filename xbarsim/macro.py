@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -159,37 +159,25 @@ class Macro:
         self._noise = (seed, layer, "read", write)
         given = np.asarray(weights)
         self._given = given.copy() if given.flags.writeable else given
-        self._program = partial(self._write, seed=seed, write=write, layer=layer, faults=faults)
-        self._held = stages or (None if chip.wires.are_ideal else self._program(matrix, self.tiling))
+        self._naming: dict[str, Any] = {"seed": seed, "write": write, "layer": layer, "faults": faults}
+        self._held = stages or (None if chip.wires.are_ideal else self._write(matrix, self.tiling))
         self._faults, self._absent = FaultMap(), 0
         self._offset: Array | None = None
         self._product = self._prepare(self._made(matrix))
 
-    def _write(
-        self,
-        weights: Array,
-        tiling: Tiling,
-        keep: bool = True,
-        *,
-        seed: int,
-        write: int,
-        layer: str,
-        faults: FaultMap | None,
-    ) -> Stages:
+    def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
         """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
         target = nominal(weights, chip, tiling, self._scale)
         at_zero = self._at_zero(target) if keep else None
-        programmed, aged, found = program(
-            target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults, keep=keep
-        )
+        programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
         return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
 
     def _made(self, weights: Array) -> Iterator[Stages]:
         """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
         whole = self._inputs.shift != 0.0 or not self.chip.device.iv.is_linear
         parts = [self.tiling] if whole else self.tiling.parts(_PART)
-        for made in [self._held] if self._held else (self._program(weights, part, whole) for part in parts):
+        for made in [self._held] if self._held else (self._write(weights, part, whole) for part in parts):
             self._faults.arrays.update(made.faults.arrays)
             self._offset = made.at_zero
             self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
@@ -202,7 +190,7 @@ class Macro:
         They take many times the memory of the product, and are held only where wires had to be solved for them; others
         are programmed again, which gives the same cells.
         """
-        return self._held or self._program(check_weights(self._given), self.tiling)
+        return self._held or self._write(check_weights(self._given), self.tiling)
 
     def _at_zero(self, target: Cells) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
