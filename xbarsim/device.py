@@ -241,29 +241,31 @@ class Device(Spec):
         """Difference of the two states [S]."""
         return self.g_lrs - self.g_hrs
 
-    def targets(self, values: Array, slices: int = 1) -> Array:
+    def targets(self, values: Array, slices: int = 1, out: Array | None = None) -> Array:
         """Target conductances of cell values.
 
         Parameters
         ----------
         values : array of any shape, in [0, 1]
         slices : cells that share a value; more than one needs ``levels``
+        out : C-contiguous array of the result's shape that is filled and returned, if given
 
         Returns
         -------
         Array of shape ``values.shape + (slices,)`` [S], least significant digit first. The value is rounded to the
         nearest of ``levels**slices`` multiples (halves away from zero), or to the nearest measured state.
         """
-        out = np.empty((*values.shape, slices))
+        out = np.empty((*values.shape, slices)) if out is None else out
         if self.levels is not None:
             top = float(self.levels) ** slices - 1.0
             levels.digits(_flat(values), float(self.levels), top, self.g_hrs, self.g_range, out.reshape(-1, slices))
             return out
-        wanted = self.g_hrs + values * self.g_range
-        if self.states is None:
-            return np.asarray(wanted)[..., None]
-        states = np.asarray(self.states)
-        levels.nearest(wanted.reshape(-1), states, 0.5 * (states[1:] + states[:-1]), out.reshape(-1))
+        wanted = np.multiply(values, self.g_range, out=out[..., 0])
+        wanted += self.g_hrs
+        if self.states is not None:
+            states = np.asarray(self.states)
+            between = 0.5 * (states[1:] + states[:-1])
+            levels.nearest(wanted.reshape(-1), states, between, out.reshape(-1))
         return out
 
     def middle(self, slices: int = 1) -> float | None:

@@ -59,7 +59,7 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
     reference = np.empty((n_in, 0, mapping.weight_slices))
     if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
         reference = device.targets(np.full((n_in, tiling.column_tiles), chip.middle), mapping.weight_slices)
-    step = max(1, _PASS // n_out)
+    step = levels.INPUTS * max(1, _PASS // (levels.INPUTS * n_out))
     normalised = np.empty((step, n_out))
     values = np.empty((step, n_out, mapping.polarities))
     for start in range(0, n_in, step):
@@ -69,7 +69,7 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
             values[:count, :, 0] = mapping.encode(normalised[:count], chip.middle)[0]
         else:
             values[:count, :, 0], values[:count, :, 1] = mapping.encode(normalised[:count])
-        targets[start : start + count] = device.targets(values[:count], mapping.weight_slices)
+        device.targets(values[:count], mapping.weight_slices, targets[start : start + count])
     owned = mapping.has_cell(weights[:, first : first + n_in].T)
     if not owned.all():
         targets[~owned] = 0.0

@@ -10,28 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.simd import LANES, transpose
 
-__all__ = ["digits", "nearest", "normalised", "realised"]
+__all__ = ["INPUTS", "digits", "nearest", "normalised", "realised"]
 
 Doubles = npt.NDArray[np.float64]
 
-_LINE = 8
-"""Numbers in a line of the cache: so many inputs are read at once."""
+INPUTS = LANES
+"""Inputs that become rows together: multiples of them are faster."""
 
 
 @kernel
 def normalised(weights: Doubles, scale: Doubles, first: int, out: Doubles) -> None:
     """``out[i, o] = clip(weights[o, first + i] / scale[o], -1, 1)``: inputs become rows."""
     inputs, outputs = out.shape
-    for start in range(0, inputs, _LINE):
-        stop = min(start + _LINE, inputs)
-        for o in range(outputs):
+    pitch = weights.shape[1]
+    source, target = weights.reshape(-1), out.reshape(-1)
+    for start in range(0, inputs, LANES):
+        stop = min(start + LANES, inputs)
+        whole = outputs // LANES * LANES if stop == start + LANES else 0
+        for o in range(0, whole, LANES):
+            transpose(source, o * pitch + first + start, pitch, target, start * outputs + o, outputs)
+        for o in range(whole, outputs):
             for i in range(start, stop):
                 out[i, o] = weights[o, first + i]
         for i in range(start, stop):
             for o in range(outputs):
-                value = out[i, o] / scale[o]
-                out[i, o] = min(max(value, -1.0), 1.0)
+                out[i, o] = min(max(out[i, o] / scale[o], -1.0), 1.0)
 
 
 @kernel
