@@ -15,6 +15,7 @@ from xbarsim.chip import Chip
 from xbarsim.device import Device
 from xbarsim.mapping import significances
 from xbarsim.tiling import Tile, Tiling
+from xbarsim_kernels import levels
 
 __all__ = ["Cells", "weigh"]
 
@@ -83,16 +84,18 @@ class Cells:
 
     def by_input(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
         """The same as (n_in, n_out), the order in which cells lie."""
-        mapping = chip.mapping
+        mapping, middle = chip.mapping, 0.0
         significance = significances(mapping.weight_slices, chip.device.levels)
+        cells = self.g[:, :, 0]
         if mapping.polarities == 2:
-            value = weigh(self.g[:, :, 0] - self.g[:, :, 1], significance) / chip.read_range
+            others = self.g[:, :, 1]
         elif self.reference.size:
-            columns = np.arange(tiling.n_out) // tiling.outputs
-            value = weigh(self.g[:, :, 0] - self.reference[:, columns], significance) / chip.read_range
+            others = self.reference[:, np.arange(tiling.n_out) // tiling.outputs]
         else:
-            value = weigh(self.g[:, :, 0] - chip.read_states[0], significance) / chip.read_range - chip.middle
-        return np.asarray(chip.gain * scale * value)
+            others, middle = np.broadcast_to(chip.read_states[0], cells.shape), chip.middle
+        out = np.empty(cells.shape[:2])
+        levels.realised(cells, others, significance, chip.read_range, middle, chip.gain * scale, out)
+        return out
 
 
 def _where(tile: Tile, tiling: Tiling) -> tuple[slice, slice, slice]:

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
-from xbarsim.faultmap import STUCK_OFF, STUCK_ON, CellFaults
+from xbarsim.faultmap import STUCK_ON, CellFaults
 from xbarsim.spec import Probability, Siemens, Spec
+from xbarsim_kernels.clusters import paint
 
 __all__ = ["MIXES", "Clusters", "Faults", "LineFaults"]
 
@@ -208,10 +209,7 @@ def _paint_clusters(kind: Kinds, clusters: Clusters, u: Array) -> None:
     reach = math.floor(clusters.radius)
     di, dj = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     near = di**2 + dj**2 <= clusters.radius**2
-    offsets = sorted({(int(i) % rows, int(j) % columns) for i, j in zip(di[near], dj[near], strict=True)})
+    offsets = np.unique(np.stack([di[near] % rows, dj[near] % columns], axis=1), axis=0)
     p_centre = -math.expm1(math.log1p(-clusters.rate) / len(offsets))
     strike, polarity = u.reshape(2, rows, columns)
-    for i, j in np.argwhere(strike < p_centre):
-        stuck = STUCK_ON if polarity[i, j] < clusters.share_on else STUCK_OFF
-        for a, b in offsets:
-            kind[(i + a) % rows, (j + b) % columns] = stuck
+    paint(strike, p_centre, polarity, clusters.share_on, offsets, kind)

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -176,32 +176,26 @@ class Macro:
             faults = FaultMap.load(chip.faults.map)
         self._noise = (seed, layer, "read", write)
         given = np.asarray(weights)
-        kept = given.copy() if given.flags.writeable else given
-        self._program = partial(self._write, kept, seed, write, layer, faults)
-        del matrix  # makes room for the cells
-        self._held = stages or (None if chip.wires.are_ideal else self._program())
-        self._product = self._prepare(check_path(path))
+        self._given = given.copy() if given.flags.writeable else given
+        self._naming: dict[str, Any] = {"seed": seed, "write": write, "layer": layer, "faults": faults}
+        self._held = stages or (None if chip.wires.are_ideal else self._write(matrix, self.tiling))
+        self._product = self._prepare(matrix, check_path(path))
 
-    def _write(
-        self,
-        weights: npt.NDArray[Any],
-        seed: int,
-        write: int,
-        layer: str,
-        faults: FaultMap | None,
-        part: Tiling | None = None,
-    ) -> Stages:
-        chip, tiling = self.chip, part or self.tiling
-        target = nominal(check_weights(weights), chip, tiling, self._scale)
-        programmed, aged, found = program(target, chip, tiling, seed=seed, write=write, layer=layer, faults=faults)
-        seen = effective(aged, chip, tiling, self._threads)
-        return Stages(target, programmed, aged, seen, found, self._at_zero(target) if part is None else None)
+    def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
+        """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
+        chip = self.chip
+        target = nominal(weights, chip, tiling, self._scale)
+        at_zero = self._at_zero(target) if keep else None
+        programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
+        return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
 
-    def _made(self, at_once: bool) -> Iterator[Stages]:
-        """Cells for the product: all at once where they are known or must be, else a few rows of arrays at a time."""
-        self._faults, self._offset, self._absent = FaultMap(), None, 0
-        at_once = at_once or self._held is not None or self._inputs.shift != 0.0
-        for made in [self.stages] if at_once else map(self._program, self.tiling.parts(_PART)):
+    def _made(self, weights: Array, at_once: bool) -> Iterator[Stages]:
+        """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
+        self._faults, self._absent = FaultMap(), 0
+        self._offset: Array | None = None
+        whole = at_once or self._inputs.shift != 0.0
+        parts = [self.tiling] if whole else self.tiling.parts(_PART)
+        for made in [self._held] if self._held else (self._write(weights, part, whole) for part in parts):
             self._faults.arrays.update(made.faults.arrays)
             self._offset = made.at_zero
             self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
@@ -214,7 +208,7 @@ class Macro:
         They take many times the memory of the product, and are held only where wires had to be solved for them; others
         are programmed again, which gives the same cells.
         """
-        return self._held or self._program()
+        return self._held or self._write(check_weights(self._given), self.tiling)
 
     def _at_zero(self, target: Cells) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
@@ -230,10 +224,10 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, wanted: PathName) -> Product:
+    def _prepare(self, weights: Array, wanted: PathName) -> Product:
         chip, adc = self.chip, self._adc
         path = choose(chip, self.n_in, wanted).path
-        made = self._made(path in ("solved", "per-cell"))
+        made = self._made(weights, path in ("solved", "per-cell"))
         parts = (self._scale, self.tiling, self._inputs)
         if path in ("solved", "per-cell"):
             solved = SolvedProduct if path == "solved" else PerCellProduct
@@ -245,7 +239,7 @@ class Macro:
                 return product(chip, whole, *parts, adc, self.dtype)
             if wanted != "auto":
                 raise ChipError(f"path = {wanted!r} does not apply: the fault map has conductances that are no levels")
-            made = self._made(False)
+            made = self._made(weights, False)
         seen = ((stages.effective, self._fluctuation(stages.aged)) for stages in made)
         if adc is None:
             return LinearProduct(chip, seen, *parts, self.dtype)
@@ -266,7 +260,7 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        return self.tiling.n_cells - int(self._absent) * self.tiling.cells_per_weight
+        return self.tiling.n_cells - self._absent * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:

@@ -59,7 +59,7 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
     reference = np.empty((n_in, 0, mapping.weight_slices))
     if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
         reference = device.targets(np.full((n_in, tiling.column_tiles), chip.middle), mapping.weight_slices)
-    step = max(1, _PASS // n_out)
+    step = levels.INPUTS * max(1, _PASS // (levels.INPUTS * n_out))
     normalised = np.empty((step, n_out))
     values = np.empty((step, n_out, mapping.polarities))
     for start in range(0, n_in, step):
@@ -69,7 +69,7 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
             values[:count, :, 0] = mapping.encode(normalised[:count], chip.middle)[0]
         else:
             values[:count, :, 0], values[:count, :, 1] = mapping.encode(normalised[:count])
-        targets[start : start + count] = device.targets(values[:count], mapping.weight_slices)
+        device.targets(values[:count], mapping.weight_slices, targets[start : start + count])
     owned = mapping.has_cell(weights[:, first : first + n_in].T)
     if not owned.all():
         targets[~owned] = 0.0
@@ -85,8 +85,9 @@ def program(
     write: int,
     layer: str,
     faults: FaultMap | None,
+    keep: bool = True,
 ) -> tuple[Cells, Cells, FaultMap]:
-    """Write the targets into one simulated chip.
+    """Write the targets into one simulated chip; without ``keep``, only the cells at read time remain, in their place.
 
     Returns
     -------
@@ -97,8 +98,8 @@ def program(
     device, drifts = chip.device, chip.device.drifts
     if faults is None and not chip.faults.any and not drifts and device.d2d is None and device.c2c is None:
         return target, target, FaultMap({})
-    programmed = target.empty()
-    aged = target.empty() if drifts else programmed
+    programmed = target.empty() if keep else target
+    aged = target.empty() if keep and drifts else programmed
     found: dict[str, CellFaults] = {}
     for tile in tiling:
         array = _Array(chip, tile, seed, f"{layer}/{tile.name}", write)
@@ -108,13 +109,11 @@ def program(
         if present is not None:
             written = np.where(present, written, 0.0)
             stuck = stuck.within(present) if stuck is not None else None
-        later = array.age(written) if drifts else written
         if stuck is not None:
-            found[f"{layer}/{tile.name}"] = stuck
-            written, later = stuck.apply(written), stuck.apply(later)
-        programmed.set_array(tile, tiling, written)
-        if drifts:
-            aged.set_array(tile, tiling, later)
+            found[array.name] = stuck
+        reached = [(programmed, written), (aged, array.age(written))] if drifts else [(programmed, written)]
+        for cells, g in reached:  # what is read comes last: it stays where stages share their memory
+            cells.set_array(tile, tiling, stuck.apply(g) if stuck is not None else g)
     return programmed, aged, FaultMap(found)
 
 

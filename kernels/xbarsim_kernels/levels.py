@@ -10,28 +10,33 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.simd import LANES, transpose
 
-__all__ = ["digits", "nearest", "normalised"]
+__all__ = ["INPUTS", "digits", "nearest", "normalised", "realised"]
 
 Doubles = npt.NDArray[np.float64]
 
-_LINE = 8
-"""Numbers in a line of the cache: so many inputs are read at once."""
+INPUTS = LANES
+"""Inputs that become rows together: multiples of them are faster."""
 
 
 @kernel
 def normalised(weights: Doubles, scale: Doubles, first: int, out: Doubles) -> None:
     """``out[i, o] = clip(weights[o, first + i] / scale[o], -1, 1)``: inputs become rows."""
     inputs, outputs = out.shape
-    for start in range(0, inputs, _LINE):
-        stop = min(start + _LINE, inputs)
-        for o in range(outputs):
+    pitch = weights.shape[1]
+    source, target = weights.reshape(-1), out.reshape(-1)
+    for start in range(0, inputs, LANES):
+        stop = min(start + LANES, inputs)
+        whole = outputs // LANES * LANES if stop == start + LANES else 0
+        for o in range(0, whole, LANES):
+            transpose(source, o * pitch + first + start, pitch, target, start * outputs + o, outputs)
+        for o in range(whole, outputs):
             for i in range(start, stop):
                 out[i, o] = weights[o, first + i]
         for i in range(start, stop):
             for o in range(outputs):
-                value = out[i, o] / scale[o]
-                out[i, o] = min(max(value, -1.0), 1.0)
+                out[i, o] = min(max(out[i, o] / scale[o], -1.0), 1.0)
 
 
 @kernel
@@ -62,11 +67,26 @@ def digits(values: Doubles, levels: float, top: float, g_hrs: float, g_range: fl
 def nearest(wanted: Doubles, states: Doubles, between: Doubles, out: Doubles) -> None:
     """``out[i]`` is the state nearest to ``wanted[i]``: the one above where it lies halfway, at ``between``."""
     for i in range(wanted.size):
-        low, high = 0, between.size
-        while low < high:
-            middle = (low + high) >> 1
-            if between[middle] <= wanted[i]:
-                low = middle + 1
-            else:
-                high = middle
+        low, count = 0, states.size
+        while count > 1:  # as many steps for every number: nothing to predict
+            half = count >> 1
+            low += half * (between[low + half - 1] <= wanted[i])
+            count -= half
         out[i] = states[low]
+
+
+@kernel
+def realised(
+    cells: Doubles, others: Doubles, significance: Doubles, g_range: float, middle: float, factor: Doubles, out: Doubles
+) -> None:
+    """``out[i, o] = factor[o] (sum_s significance[s] (cells - others)[i, o, s] / g_range - middle)``, term by term.
+
+    ``cells`` and ``others`` have shape (inputs, outputs, slices).
+    """
+    inputs, outputs = out.shape
+    for i in range(inputs):
+        for o in range(outputs):
+            total = (cells[i, o, 0] - others[i, o, 0]) * significance[0]
+            for position in range(1, significance.size):
+                total += (cells[i, o, position] - others[i, o, position]) * significance[position]
+            out[i, o] = factor[o] * (total / g_range - middle)

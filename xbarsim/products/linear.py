@@ -55,7 +55,8 @@ class LinearProduct:
                 own = weigh(seen.g[:, :, 0], significance) * gain
                 matrix = np.concatenate([own, weigh(seen.reference, significance)], axis=1)
             else:
-                matrix = seen.by_input(chip, scale, tiling) * inputs.x_lsb
+                matrix = seen.by_input(chip, scale, tiling)
+                matrix *= inputs.x_lsb
             analog.place(matrix, first, 1.0, self.packed)
             if noise is not None:
                 analog.place(noise.variance * factors**2, first, 1.0, self.variance)
