@@ -12,11 +12,12 @@ from xbarsim.chip import Chip
 from xbarsim.currents import columns
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
-from xbarsim.products.plain import Levels, no_noise
+from xbarsim.products.plain import Levels
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.memory import kept
+from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["ConvertedProduct"]
 
@@ -43,10 +44,10 @@ class ConvertedProduct:
         rows = min(chip.array.rows, tiling.n_in)
         # in units of a code: integers stay integers in single precision too
         self.packed = analog.pack(seen, rows, dtype, adc.unit)
-        self.variance = no_noise(dtype)
+        self.variances = SILENT
         if spread is not None:
             added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
+            self.variances = Variances.of(added, rows, adc.unit)
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
@@ -60,6 +61,6 @@ class ConvertedProduct:
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
-        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        clipped = analog.converted(planes, self.shifts, self.packed, self.variances, self.conversion, reads, codes)
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

@@ -8,10 +8,11 @@ import numpy.typing as npt
 from xbarsim.cells import Cells, weigh
 from xbarsim.chip import Chip
 from xbarsim.mapping import significances
-from xbarsim.products.plain import PASS_ROWS, Levels, no_noise
+from xbarsim.products.plain import PASS_ROWS, Levels
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
+from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["LinearProduct"]
 
@@ -47,22 +48,22 @@ class LinearProduct:
             matrix = cells.weights(chip, scale, tiling).T * inputs.x_lsb
         rows = min(tiling.n_in, PASS_ROWS)
         self.packed = analog.pack(matrix, rows, dtype)
-        self.variance = no_noise(dtype)
+        self.variances = SILENT
         if spread is not None:
             variance = weigh(spread.g.sum(axis=2), significance**2) * gain**2
             if self.shares_noise:
                 variance = np.concatenate([variance, weigh(spread.reference, significance**2)], axis=1)
-            self.variance = analog.pack(variance, rows, dtype)
+            self.variances = Variances.of(variance, tiling.n_in)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
         tiling = self.tiling
         out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.vectors), self.dtype)
         planes = levels.values[None]
-        if self.variance.size:
+        if self.variances is not SILENT and self.inputs.dac.input_slices > 1:
             applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
-            planes = np.stack([levels.values, (applied**2).sum(axis=0)])
-        analog.linear(planes, self.packed, self.variance, reads, out)
+            planes = np.stack([levels.values, np.sqrt((applied**2).sum(axis=0))])
+        analog.linear(planes, self.packed, self.variances, reads, out)
         if not self.shares_noise:
             return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs
