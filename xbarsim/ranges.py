@@ -23,6 +23,7 @@ from xbarsim.programming import nominal
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.quantise import digits, quantise
+from xbarsim_kernels.variances import SILENT
 
 __all__ = ["Inputs", "Ranges", "array_current"]
 
@@ -207,7 +208,6 @@ def _linear_currents(
         g = columns(cells, chip)
         tiles += [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, len(g), rows)]
     n_columns = g.shape[1]
-    nothing = np.empty((0, 0, 0, analog.COLUMNS))
     reads = analog.Reads(np.uint64(0), 0, 1)
 
     def currents() -> Iterable[Array]:
@@ -217,7 +217,7 @@ def _linear_currents(
                 out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
-                    analog.linear(part.values[None], packed, nothing, reads, out)
+                    analog.linear(part.values[None], packed, SILENT, reads, out)
                     yield np.abs(out)
 
     return currents

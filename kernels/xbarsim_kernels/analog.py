@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
+from xbarsim_kernels.noise import add_noise, round_keys
 from xbarsim_kernels.quadratic import Forms, add_products
-from xbarsim_kernels.random import block_normals
+from xbarsim_kernels.simd import aligned
+from xbarsim_kernels.variances import Squares, Variances, multiply_exactly, multiply_squares, square, squares
 
 __all__ = [
     "COLUMNS",
@@ -36,13 +38,18 @@ __all__ = [
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
+Singles = npt.NDArray[np.float32]
+Names = npt.NDArray[np.uint32]
+Keys = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
 
 _PACK_ROWS = 16
 """Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
+
+_STRIP = 16
+"""Blocks of columns whose noise's variances are computed at once: they stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -135,12 +142,36 @@ def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
                         packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
 
 
+class _Noise(NamedTuple):
+    """Room for what noise is made of: `square`s of a panel, their sums of variances, counters, drawn words, and the
+    products of forms.
+    """
+
+    squares: Squares
+    variances: Singles
+    names: Names
+    keys: Keys
+    words: Names
+    products: Floats
+
+
 @kernel
-def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> None:
+def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
+    single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
+    keys = np.empty(20, np.uint64)
+    round_keys(key, keys)
+    sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
+    products = np.empty(3 * _BLOCK, like.dtype)
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word), products)
+
+
+@kernel
+def _name_vectors(reads: Reads, start: int, names: Names) -> None:
+    """Positions, then samples, of a panel's vectors."""
     for p in range(VECTORS):
         number = reads.first + start + p
-        sample[p] = np.uint64(number // reads.vectors_per_sample)
-        position[p] = np.uint64(number % reads.vectors_per_sample)
+        names[p] = np.uint32(number % reads.vectors_per_sample)
+        names[VECTORS + p] = np.uint32(number // reads.vectors_per_sample)
 
 
 @kernel
@@ -159,65 +190,79 @@ def _multiply(levels: Floats, packed: Floats, block: int, sums: Floats) -> None:
 
 
 @kernel
-def _add_forms(levels: Floats, forms: Forms, first: int, scratch: Floats, sums: Floats) -> None:
-    """Add the forms' products for a group of panels, whose tiles' rows are those of ``levels``."""
-    rows = levels.shape[1]
-    tiles, blocks = forms.pairs.shape
-    flat, flat_sums = levels.reshape(-1), sums.reshape(-1)
-    for sub in range(min(_GROUP, levels.shape[0] - first)):
-        for tile in range(tiles):
-            start = ((first + sub) * rows + tile * forms.tile_rows) * VECTORS
-            count = min(forms.tile_rows, rows - tile * forms.tile_rows)
-            for block in range(blocks):
-                add_products(
-                    forms, tile, block, flat, start, count, scratch, flat_sums, (sub * blocks + block) * _BLOCK
-                )
+def _add_forms(
+    forms: Forms, tile: int, block: int, x: Floats, start: int, rows: int, sums: Singles, units: Doubles, noise: _Noise
+) -> None:
+    """Add the forms' products for a block of columns to its variances, which are in units of columns and vectors."""
+    room = noise.products
+    own = room[2 * _BLOCK :]
+    for c in range(COLUMNS):
+        for p in range(VECTORS):
+            own[c * VECTORS + p] = sums[c, p] * (units[c] * noise.squares.units[p]) ** 2
+    add_products(forms, tile, block, x, start, rows, room, own, 0)
+    for c in range(COLUMNS):
+        for p in range(VECTORS):
+            unit = (units[c] * noise.squares.units[p]) ** 2
+            sums[c, p] = own[c * VECTORS + p] / unit if unit > 0.0 else 0.0
 
 
 @kernel
 def linear(
-    levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats, forms: Forms | None = None
+    levels: Floats, packed: Floats, variances: Variances, reads: Reads, out: Floats, forms: Forms | None = None
 ) -> None:
-    """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k variance[k, c] levels[1, k, p]) z``.
+    """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k v[k, c] levels[1, k, p]**2) z``.
 
-    ``levels`` (2, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the variances (the inputs
-    squared, or the sum of squares over input cycles). ``packed`` and ``variance`` come from `pack`; a ``variance`` of
-    no tiles means no noise, and ``levels`` may then have one plane only. ``z`` is a standard normal for each vector and
-    column. ``out`` is (columns, vectors). ``forms`` add products to the variance, of each further plane of ``levels``.
+    ``levels`` (1 or more, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the deviations (the
+    inputs themselves if there is but one plane, or the root of their sum of squares over input cycles). ``packed``
+    comes from `pack`; ``variances`` are one tile of all rows, or `SILENT`. ``z`` is a standard normal for each vector
+    and column. ``out`` is (columns, vectors). ``forms`` add products to the variances, of each further plane.
     """
     columns, vectors = out.shape
-    blocks = packed.shape[1]
-    scratch = np.empty(2 * _BLOCK if forms is not None else 1, levels.dtype)
+    blocks, rows = packed.shape[1], levels.shape[2]
+    noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    normals = np.empty((COLUMNS, VECTORS))
-    words = np.empty((4, VECTORS), np.uint64)
-    position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
+    noise = _noise(rows if noisy else 0, reads.key, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
         _multiply(levels[0], packed, first, sums)
         for sub in range(subs):
             start = (first + sub) * VECTORS
+            if noisy:
+                panel = min(1, levels.shape[0] - 1) * levels.shape[1] + first + sub
+                square(levels, panel * rows * VECTORS, rows, noise.squares)
+                _name_vectors(reads, start, noise.names)
+                for block in range(blocks):
+                    if forms is not None:
+                        own = noise.variances[block % _STRIP]
+                        multiply_exactly(variances, 0, block, noise.squares, rows, own)
+                        for plane in range(2, levels.shape[0]):
+                            for tile in range(forms.pairs.shape[0]):
+                                row = tile * forms.tile_rows
+                                place = (plane * levels.shape[1] + first + sub) * rows + row
+                                count = min(forms.tile_rows, rows - row)
+                                flat, units = levels.reshape(-1), variances.units[0, block]
+                                _add_forms(forms, tile, block, flat, place * VECTORS, count, own, units, noise)
+                    elif block % _STRIP == 0:
+                        multiply_squares(variances, 0, block, noise.squares, rows, noise.variances)
+                    add_noise(
+                        sums,
+                        (sub * blocks + block) * _BLOCK,
+                        noise.variances,
+                        block % _STRIP * _BLOCK,
+                        variances.units,
+                        block * COLUMNS,
+                        noise.squares.units,
+                        noise.names,
+                        0,
+                        block * COLUMNS // 4,
+                        noise.keys,
+                        noise.words,
+                    )
             width = min(VECTORS, vectors - start)
             for c in range(columns):
                 for p in range(width):
                     out[c, start + p] = sums[sub, c, p]
-        if variance.shape[0] > 0:
-            sums[:] = 0
-            _multiply(levels[1], variance, first, sums)
-            if forms is not None:
-                for plane in range(2, levels.shape[0]):
-                    _add_forms(levels[plane], forms, first, scratch, sums)
-            for sub in range(subs):
-                start = (first + sub) * VECTORS
-                width = min(VECTORS, vectors - start)
-                _name_vectors(reads, start, position, sample)
-                for block in range(blocks):
-                    block_normals(reads.key, position, sample, block * COLUMNS // 4, 0, words, normals)
-                    for c in range(min(COLUMNS, columns - block * COLUMNS)):
-                        for p in range(width):
-                            spread = np.sqrt(sums[sub, block * COLUMNS + c, p])
-                            out[block * COLUMNS + c, start + p] += spread * normals[c, p]
 
 
 @kernel
@@ -225,7 +270,7 @@ def converted(
     levels: Floats,
     shifts: Doubles,
     packed: Floats,
-    variance: Floats,
+    variances: Variances,
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
@@ -234,22 +279,17 @@ def converted(
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
-    weigh, vectors p in panels. ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise
-    has variance ``sum_k variance[k, c] levels[f, k, p]**2``, and the products of ``forms``, which has the same tiles.
-    ``codes`` (blocks, columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the
-    number of conversions that were clipped.
+    weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
+    tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
+    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the number of
+    conversions that were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
-    noisy = variance.shape[0] > 0
+    noisy = variances.pairs.shape[0] > 0
     current = np.empty((COLUMNS, VECTORS), levels.dtype)
-    squares = np.empty(tile_rows * VECTORS if noisy else 1, levels.dtype)
-    spread = np.empty((COLUMNS, VECTORS), levels.dtype)
-    scratch = np.empty(2 * _BLOCK if forms is not None else 1, levels.dtype)
-    normals = np.empty((COLUMNS, VECTORS))
-    words = np.empty((4, VECTORS), np.uint64)
-    position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
-    flat_g, flat_variance, flat_codes = packed.reshape(-1), variance.reshape(-1), codes.reshape(-1)
+    noise = _noise(tile_rows if noisy else 0, reads.key, levels)
+    flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     clipped = 0
     codes[:] = 0
@@ -260,22 +300,35 @@ def converted(
             for panel in range(first, min(panels, first + _GROUP)):
                 x_start = ((plane * panels + panel) * rows + tile * tile_rows) * VECTORS
                 if noisy:
-                    for i in range(count * VECTORS):
-                        squares[i] = flat[x_start + i] * flat[x_start + i]
-                    _name_vectors(reads, panel * VECTORS, position, sample)
+                    square(flat, x_start, count, noise.squares)
+                    _name_vectors(reads, panel * VECTORS, noise.names)
                 for block in range(blocks):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     if noisy:
-                        spread[:] = 0
-                        multiply_block(flat_variance, g_start, squares, 0, count, spread, 0)
                         if forms is not None:
-                            add_products(forms, tile, block, flat, x_start, count, scratch, spread.reshape(-1), 0)
-                        block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
-                        for c in range(COLUMNS):
-                            for p in range(VECTORS):
-                                current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
+                            own = noise.variances[block % _STRIP]
+                            multiply_exactly(variances, tile, block, noise.squares, count, own)
+                            _add_forms(
+                                forms, tile, block, flat, x_start, count, own, variances.units[tile, block], noise
+                            )
+                        elif block % _STRIP == 0:
+                            multiply_squares(variances, tile, block, noise.squares, count, noise.variances)
+                        add_noise(
+                            current,
+                            0,
+                            noise.variances,
+                            block % _STRIP * _BLOCK,
+                            variances.units,
+                            (tile * blocks + block) * COLUMNS,
+                            noise.squares.units,
+                            noise.names,
+                            read,
+                            block * COLUMNS // 4,
+                            noise.keys,
+                            noise.words,
+                        )
                     clipped += convert_block(
                         current,
                         conversion.per_current,

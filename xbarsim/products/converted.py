@@ -12,11 +12,12 @@ from xbarsim.chip import Chip
 from xbarsim.currents import columns
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
-from xbarsim.products.plain import Levels, Seen, no_noise
+from xbarsim.products.plain import Levels, Seen
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.memory import kept
+from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["ConvertedProduct"]
 
@@ -44,17 +45,17 @@ class ConvertedProduct:
             self.n_columns //= 2
         size = tiling.n_in, self.n_columns, min(chip.array.rows, tiling.n_in)
         self.packed = analog.unpacked(*size, dtype)
-        self.variance = analog.unpacked(*size, dtype) if chip.device.is_noisy else no_noise(dtype)
-        self.forms = None
+        self.forms, variances = None, []
         first = 0
         for seen, noise in cells:
             sums = columns(seen.above(chip.read_states[0]) if chip.removes_baseline else seen, chip)
             # in units of a code: integers stay integers in single precision too
             analog.place(sums, first, adc.unit, self.packed)
             if noise is not None:
-                analog.place(noise.variance, first, adc.unit**2, self.variance)
+                variances.append(noise.variance)
                 self.forms = noise.packed(1.0 / adc.unit, size[-1], dtype)
             first += len(sums)
+        self.variances = Variances.of(np.concatenate(variances), size[-1], adc.unit) if variances else SILENT
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
@@ -69,7 +70,7 @@ class ConvertedProduct:
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
         clipped = analog.converted(
-            planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes, self.forms
+            planes, self.shifts, self.packed, self.variances, self.conversion, reads, codes, self.forms
         )
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

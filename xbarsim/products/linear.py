@@ -10,10 +10,11 @@ import numpy.typing as npt
 from xbarsim.cells import weigh
 from xbarsim.chip import Chip
 from xbarsim.mapping import significances
-from xbarsim.products.plain import PASS_ROWS, Levels, Seen, no_noise
+from xbarsim.products.plain import PASS_ROWS, Levels, Seen
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
+from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["LinearProduct"]
 
@@ -43,10 +44,8 @@ class LinearProduct:
         self.shares_noise = chip.device.is_noisy and chip.reference_columns > 0
         rows, columns = min(tiling.n_in, PASS_ROWS), tiling.n_out + self.shares_noise * tiling.column_tiles
         self.packed = analog.unpacked(tiling.n_in, columns, rows, dtype)
-        self.variance, self.forms = no_noise(dtype), None
-        if chip.device.is_noisy:
-            self.variance = analog.unpacked(tiling.n_in, columns, rows, dtype)
-            factors = np.concatenate([gain, np.ones(columns - tiling.n_out)])
+        self.forms, variances = None, []
+        factors = np.concatenate([gain, np.ones(columns - tiling.n_out)])
         if self.shares_noise:
             self.reference_gain = gain.astype(dtype)[:, None]
         first = 0
@@ -59,20 +58,21 @@ class LinearProduct:
                 matrix *= inputs.x_lsb
             analog.place(matrix, first, 1.0, self.packed)
             if noise is not None:
-                analog.place(noise.variance * factors**2, first, 1.0, self.variance)
+                variances.append(noise.variance * factors**2)
                 self.forms = noise.packed(factors, min(tiling.n_in, tiling.rows), dtype)
             first += len(seen.g)
+        self.variances = Variances.of(np.concatenate(variances), tiling.n_in) if variances else SILENT
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
         tiling = self.tiling
         out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.vectors), self.dtype)
         planes = levels.values[None]
-        if self.variance.size:
+        if self.forms is not None or (self.variances is not SILENT and self.inputs.dac.input_slices > 1):
             applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
             each = applied if self.forms is not None else ()
-            planes = np.stack([levels.values, (applied**2).sum(axis=0), *each])
-        analog.linear(planes, self.packed, self.variance, reads, out, self.forms)
+            planes = np.stack([levels.values, np.sqrt((applied**2).sum(axis=0)), *each])
+        analog.linear(planes, self.packed, self.variances, reads, out, self.forms)
         if not self.shares_noise:
             return out, 0, 0
         tile = np.arange(tiling.n_out) // tiling.outputs

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.fluctuation import Fluctuation
 from xbarsim_kernels import analog
+from xbarsim_kernels.variances import SILENT
 
-__all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "Seen", "no_noise", "plain_product"]
+__all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "Seen", "plain_product"]
 
 Array = npt.NDArray[np.float64]
 Levels = npt.NDArray[Any]
@@ -37,13 +38,8 @@ def plain_product(matrix: Array, x: Levels) -> Levels:
     """``matrix.T @ x`` for matrix (rows, columns), in the order of sums and the precision of ``x`` (rows, vectors)."""
     packed = analog.pack(matrix, min(matrix.shape[0], PASS_ROWS), x.dtype)
     out = np.empty((matrix.shape[1], x.shape[1]), x.dtype)
-    analog.linear(analog.Panels.of(x).values[None], packed, no_noise(x.dtype), _NO_READS, out)
+    analog.linear(analog.Panels.of(x).values[None], packed, SILENT, _NO_READS, out)
     return out
-
-
-def no_noise(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Variances of no cells: what kernels take where reads are exact."""
-    return np.empty((0, 0, 0, analog.COLUMNS), dtype)
 
 
 class ExactProduct:
@@ -65,5 +61,5 @@ class ExactProduct:
     ) -> Levels:
         """Outputs (n_out, vectors) for levels (n_in, vectors); nothing depends on the vectors' numbers."""
         out = np.empty((self.n_out, levels.vectors), self.dtype)
-        analog.linear(levels.values[None], self.packed, no_noise(self.dtype), _NO_READS, out)
+        analog.linear(levels.values[None], self.packed, SILENT, _NO_READS, out)
         return out

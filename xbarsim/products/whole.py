@@ -18,12 +18,13 @@ from xbarsim.currents import columns
 from xbarsim.paths import NEAR_LEVEL
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
-from xbarsim.products.plain import PASS_ROWS, Levels, no_noise
+from xbarsim.products.plain import PASS_ROWS, Levels
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.bitserial import Applied, Code, bit_serial, cell_bits
 from xbarsim_kernels.memory import kept
+from xbarsim_kernels.variances import SILENT
 
 __all__ = ["BitSerialProduct", "CollapsedProduct", "whole_columns"]
 
@@ -74,7 +75,7 @@ class CollapsedProduct:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; none is clipped."""
         sums = np.empty((len(self.logic.gain), levels.vectors), self.sums)
         planes = levels.values.astype(self.sums, copy=False)[None]
-        analog.linear(planes, self.packed, no_noise(self.sums), _NO_READS, sums)
+        analog.linear(planes, self.packed, SILENT, _NO_READS, sums)
         return self.logic.scaled(sums, levels, self.dtype), self.conversions * levels.vectors, 0
 
 
