@@ -194,8 +194,7 @@ def _add_forms(
     forms: Forms, tile: int, block: int, x: Floats, start: int, rows: int, sums: Singles, units: Doubles, noise: _Noise
 ) -> None:
     """Add the forms' products for a block of columns to its variances, which are in units of columns and vectors."""
-    room = noise.products
-    own = room[2 * _BLOCK :]
+    room, own = noise.products[: 2 * _BLOCK], noise.products[2 * _BLOCK :]
     for c in range(COLUMNS):
         for p in range(VECTORS):
             own[c * VECTORS + p] = sums[c, p] * (units[c] * noise.squares.units[p]) ** 2
