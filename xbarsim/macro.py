@@ -27,6 +27,7 @@ from xbarsim.products import (
     LinearProduct,
     Product,
     SolvedProduct,
+    number_of_converters,
     plain_product,
 )
 from xbarsim.programming import Stages, nominal, program
@@ -69,6 +70,7 @@ class MacroReport:
     plan: str
     ranges: Ranges | None
     adc_bits: int | None
+    adcs: int
     faults: FaultCount
     activity: Activity
 
@@ -149,7 +151,10 @@ class Macro:
         self.activity = Activity()
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
-        self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
+        # currents of solved circuits are double
+        sums = self.dtype if chip.device.iv.is_linear else np.dtype(np.float64)
+        adc = chip, self.tiling, self._inputs, ranges, seed, layer, sums
+        self._adc = None if chip.adc.is_ideal else Adc.of(*adc)
         self._scale = chip.mapping.full_scale(matrix)
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
@@ -267,9 +272,9 @@ class Macro:
 
     def report(self) -> MacroReport:
         """Tiles, cells, plan, ranges, faults and converter activity."""
-        bits = self._adc.bits if self._adc else None
+        adc = self._adc.bits if self._adc else None, number_of_converters(self.chip, self.tiling)
         count = self.faults.count()
-        return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, bits, count, self.activity)
+        return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, *adc, count, self.activity)
 
     # -- products ------------------------------------------------------------------------------------------------------
 

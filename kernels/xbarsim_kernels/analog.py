@@ -15,6 +15,7 @@ import numpy.typing as npt
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 from xbarsim_kernels.random import block_normals
+from xbarsim_kernels.transfer import Converters, convert_columns
 
 __all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack"]
 
@@ -157,13 +158,16 @@ def converted(
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
+    converters: Converters,
+    vectors: int,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
     weigh, vectors p in panels. ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise
     has variance ``sum_k variance[k, c] levels[f, k, p]**2``. ``codes`` (blocks, columns up to a multiple of COLUMNS,
-    VECTORS) must hold all sums of integers exactly. Returns the number of conversions that were clipped.
+    VECTORS) must hold all sums of integers exactly. ``converters`` that are not `exact` take the place of
+    ``conversion``. Returns how many conversions of the ``vectors`` were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
@@ -176,6 +180,8 @@ def converted(
     position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
     flat_g, flat_variance, flat_codes = packed.reshape(-1), variance.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
+    err = converters.front.shape[0] > 0
+    work = np.empty(2 * _BLOCK if err else 1, levels.dtype)
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
@@ -199,6 +205,13 @@ def converted(
                         for c in range(COLUMNS):
                             for p in range(VECTORS):
                                 current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
+                    place = (panel * blocks + block) * _BLOCK
+                    if err:
+                        width = min(VECTORS, vectors - panel * VECTORS)
+                        clipped += convert_columns(
+                            current, converters, tile, block, width, shifts[plane], work, flat_codes, place
+                        )
+                        continue
                     clipped += convert_block(
                         current,
                         conversion.per_current,
@@ -206,7 +219,7 @@ def converted(
                         conversion.high,
                         shifts[plane],
                         flat_codes,
-                        (panel * blocks + block) * _BLOCK,
+                        place,
                     )
     return clipped
 

@@ -4,9 +4,19 @@ All are prepared once from a chip's cells, and multiply panels of vectors.
 """
 
 from xbarsim.products.adc import Adc
+from xbarsim.products.bank import number_of_converters
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
 
-__all__ = ["Adc", "ConvertedProduct", "ExactProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
+__all__ = [
+    "Adc",
+    "ConvertedProduct",
+    "ExactProduct",
+    "LinearProduct",
+    "Product",
+    "SolvedProduct",
+    "number_of_converters",
+    "plain_product",
+]
