@@ -137,7 +137,7 @@ def _pass_stages(redundant: bool) -> Any:
                         below = builder.fadd(level, block.splat_at(row, 3 * COLUMNS + c))
                         down = builder.fcmp_ordered("<", value, below)
                         steps = [
-                            builder.select(down, builder.fneg(size), step)
+                            builder.fsub(step, builder.select(down, size, zero))
                             for size, step in zip((weight, digit), steps, strict=True)
                         ]
                     moved.append([builder.fadd(old, step) for old, step in zip((level, code), steps, strict=True)])

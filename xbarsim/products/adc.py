@@ -47,6 +47,8 @@ class Adc:
 
         def made(bits: int, unit: float) -> Adc:
             low, high = chip.adc.code_range(bits, signed)
+            if unit == 0.0:  # calibration saw no current: codes stand for none, and so do their errors
+                return Adc(bits, low, high, 1.0, transfer.exact(dtype))
             return Adc(bits, low, high, unit, draw_converters(chip, tiling, bits, low, seed, layer, dtype))
 
         adc, device = chip.adc, chip.device
@@ -73,8 +75,7 @@ class Adc:
         i_max = array_current(chip, inputs) if isinstance(adc.range, ArrayRange) else ranges.i_max
         if i_max is None:
             raise DataError(f"layer {layer!r}: the ranges hold no i_max, which adc.range.kind = 'calibration' needs")
-        full_scale = i_max / inputs.volts_per_level
-        return made(bits, full_scale / adc.code_range(bits, signed)[1] if full_scale > 0.0 else 1.0)
+        return made(bits, i_max / inputs.volts_per_level / adc.code_range(bits, signed)[1])
 
     def convert(self, sums: npt.NDArray[np.float64], row_tile: int) -> tuple[npt.NDArray[np.float64], int]:
         """What the converters of a row tile make of ``sums / unit`` (columns, vectors), and how many were clipped."""

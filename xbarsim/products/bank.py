@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,23 +188,23 @@ class _Bank:
         padding = -owner.size % COLUMNS
         low, high = float(self.low), float(self.low + 2**self.bits - 1)
 
-        def by_column(values: Array, beyond: float = 0.0) -> Array:
-            """(tiles, converters, ...) to (tiles, blocks, ..., COLUMNS)."""
-            shape = values.shape[2:]
-            wide = np.concatenate([values[:, owner], np.full((len(values), padding, *shape), beyond)], axis=1)
-            return np.moveaxis(wide.reshape(len(values), wide.shape[1] // COLUMNS, COLUMNS, *shape), 2, -1)
+        def by_column(values: Array, beyond: Any, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
+            """(tiles, converters, ...) to (tiles, blocks, ..., COLUMNS), with ``beyond`` after the last column."""
+            tiles, _, *shape = values.shape
+            wide = np.concatenate([values[:, owner], np.broadcast_to(beyond, (tiles, padding, *shape))], axis=1)
+            blocks = wide.reshape(tiles, wide.shape[1] // COLUMNS, COLUMNS, *shape)
+            return np.ascontiguousarray(np.moveaxis(blocks, 2, -1), dtype)
 
-        # columns beyond the last see what no converter clips
-        front = np.stack([by_column(gain), by_column(offset + 0.5, low + 0.5)], axis=2)
         steps = min(self.bits, int(2 * self.reach).bit_length()) if thresholds.size else 0
         redundant = stages.shape[3] == 4
         return transfer.Converters(
             low,
             high,
-            front.astype(dtype),
-            np.stack([by_column(slope), by_column(intercept)], axis=2),
+            # columns beyond the last see what no converter clips
+            by_column(np.stack([gain, offset + 0.5], axis=2), [0.0, low + 0.5], dtype),
+            by_column(np.stack([slope, intercept], axis=2), 0.0, np.float64),
             low + 2.0 ** (self.bits - 1) if redundant else low,
-            np.ascontiguousarray(by_column(stages), dtype),
+            by_column(stages, 0.0, dtype),
             thresholds.astype(dtype, copy=False),
             np.pad(owner, (0, padding)) if thresholds.shape[1] > 1 else np.zeros(owner.size + padding, np.int64),
             self.reach,
