@@ -181,7 +181,7 @@ def converted(
     flat_g, flat_variance, flat_codes = packed.reshape(-1), variance.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     err = converters.front.shape[0] > 0
-    work = np.empty(2 * _BLOCK if err else 1, levels.dtype)
+    seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
@@ -209,7 +209,7 @@ def converted(
                     if err:
                         width = min(VECTORS, vectors - panel * VECTORS)
                         clipped += convert_columns(
-                            current, converters, tile, block, width, shifts[plane], work, flat_codes, place
+                            current, converters, tile, block, width, shifts[plane], seen, decided, flat_codes, place
                         )
                         continue
                     clipped += convert_block(

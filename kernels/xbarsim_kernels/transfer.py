@@ -26,8 +26,6 @@ __all__ = ["Converters", "convert", "convert_columns", "exact"]
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
 
-_BLOCK = COLUMNS * VECTORS
-
 
 class Converters(NamedTuple):
     """Converters of all columns of all tiles, their numbers in the type of the sums but for ``back``, which is float64.
@@ -70,31 +68,30 @@ def exact(dtype: npt.DTypeLike) -> Converters:
 @kernel
 def convert_columns(
     sums: Floats, converters: Converters, tile: int, block: int, width: int, shift: float,
-    work: Floats, codes: Floats, start: int,
+    seen: Floats, decided: Floats, codes: Floats, start: int,
 ) -> int:  # fmt: skip
     """``codes[start + i] += shift * number`` of a block of sums, and how many of its first ``width`` vectors clipped.
 
-    Those are clipped that lie beyond the full scale of a converter as its front sees them. ``work`` holds two blocks.
-    All arrays but those of the converters are one-dimensional.
+    Those are clipped that lie beyond the full scale of a converter as its front sees them. ``seen`` and ``decided`` are
+    scratch, a block each. All arrays are C-contiguous.
     """
     blocks, stages, rows = converters.front.shape[1], converters.stages.shape[2], converters.stages.shape[3]
-    seen, decided = work[:_BLOCK], work[_BLOCK:]
     at = (tile * blocks + block) * 2 * COLUMNS
     low, high, first = converters.low, converters.high, converters.first
-    clipped: int = see_block(sums, converters.front.reshape(-1), at, low, high + 1.0, width, seen)
+    clipped: int = see_block(sums, converters.front, at, low, high + 1.0, width, seen)
     if stages > 0:
-        table, place = converters.stages.reshape(-1), (tile * blocks + block) * stages * rows * COLUMNS
+        place = (tile * blocks + block) * stages * rows * COLUMNS
         if rows == 3:
-            pass_stages(seen, table, place, stages, first, decided)
+            pass_stages(seen, converters.stages, place, stages, first, decided)
         else:
-            pass_redundant_stages(seen, table, place, stages, first, decided)
+            pass_redundant_stages(seen, converters.stages, place, stages, first, decided)
     else:
         tables, owners, wide = converters.thresholds.shape
         place = min(tile, tables - 1) * owners * wide
         column, reach, steps = block * COLUMNS, converters.reach, converters.steps
-        table = converters.thresholds.reshape(-1)
-        search_block(seen, table, place, wide, converters.owner, column, low, high, reach, steps, decided)
-    add_block(decided, converters.back.reshape(-1), at, shift, codes, start)
+        owner = converters.owner
+        search_block(seen, converters.thresholds, place, wide, owner, column, low, high, reach, steps, decided)
+    add_block(decided, converters.back, at, shift, codes, start)
     return clipped
 
 
@@ -102,19 +99,18 @@ def convert_columns(
 def convert(sums: Floats, converters: Converters, tile: int, codes: Floats) -> int:
     """What the converters of a tile make of ``sums`` (columns, vectors), and how many of them clipped."""
     columns, vectors = sums.shape
-    block_sums, work, numbers = np.empty(_BLOCK, sums.dtype), np.empty(2 * _BLOCK, sums.dtype), np.empty(_BLOCK)
+    shape = COLUMNS, VECTORS
+    block_sums, numbers = np.empty(shape, sums.dtype), np.empty(shape)
+    seen, decided = np.empty(shape, sums.dtype), np.empty(shape, sums.dtype)
     clipped = 0
     for block in range(-(-columns // COLUMNS)):
-        count = min(COLUMNS, columns - block * COLUMNS)
+        first = block * COLUMNS
+        count = min(COLUMNS, columns - first)
         for start in range(0, vectors, VECTORS):
             width = min(VECTORS, vectors - start)
             block_sums[:] = 0
             numbers[:] = 0
-            for c in range(count):
-                for p in range(width):
-                    block_sums[c * VECTORS + p] = sums[block * COLUMNS + c, start + p]
-            clipped += convert_columns(block_sums, converters, tile, block, width, 1.0, work, numbers, 0)
-            for c in range(count):
-                for p in range(width):
-                    codes[block * COLUMNS + c, start + p] = numbers[c * VECTORS + p]
+            block_sums[:count, :width] = sums[first : first + count, start : start + width]
+            clipped += convert_columns(block_sums, converters, tile, block, width, 1.0, seen, decided, numbers, 0)
+            codes[first : first + count, start : start + width] = numbers[:count, :width]
     return clipped
