@@ -1,8 +1,9 @@
 """Time of the compiled kernels as a ratio to what bounds them, measured side by side in one run.
 
-Products are compared with the same product by NumPy's BLAS on one thread; random numbers with NumPy's generator;
-quantisation with a plain copy. Every line is the best of several rounds in which both sides take turns, so that a
-change of the machine's speed hits both. Run ``python benchmarks/kernels.py [--json]``.
+Products are compared with the same product by NumPy's BLAS on one thread, with converters that err also with the same
+product and uniform ones; random numbers with NumPy's generator; quantisation with a plain copy. Every line is the best
+of several rounds in which both sides take turns, so that a change of the machine's speed hits both. Run
+``python benchmarks/kernels.py [--json]``.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from xbarsim_kernels import analog, random
+from xbarsim import Chip
+from xbarsim.products.bank import draw_converters
+from xbarsim.tiling import Tiling
+from xbarsim_kernels import analog, random, transfer
 from xbarsim_kernels.quantise import quantise
 
 Work = Callable[[], Any]
+
+MODELS = {
+    "SAR": {"kind": "sar", "mismatch": 0.01},
+    "pipelined": {"kind": "pipeline", "gain_error": 0.01},
+    "flash": {"kind": "flash", "comparator_offset": 0.1},
+}
+"""Converters that err."""
 
 
 def pair(ours: Work, other: Work, rounds: int) -> tuple[float, float]:
@@ -39,29 +50,42 @@ def pair(ours: Work, other: Work, rounds: int) -> tuple[float, float]:
 
 
 def products(n: int, batch: int, dtype: type[np.floating[Any]], rounds: int) -> list[dict[str, Any]]:
-    """An n x n matrix on 128-row tiles: without converters, with an 8-bit ADC, with read noise as well."""
+    """An n x n matrix on 128-row tiles: without converters, with 8-bit ADCs, with read noise as well."""
     rng = np.random.default_rng(0)
     g = rng.random((n, n))
     matrix = rng.standard_normal((n, batch)).astype(dtype)
     x = analog.Panels.of(matrix).values[None]
-    packed = analog.pack(g, 128, dtype)
+    step = np.abs(g[:128].T @ matrix[:128]).max() / 127.0
+    packed = analog.pack(g, 128, dtype, step)
     silent = np.empty((0, 0, 0, analog.COLUMNS), dtype)
     reads = analog.Reads(np.uint64(1), 0, 1)
-    adc = analog.Conversion(127.0 / (np.abs(g[:128].T @ matrix[:128]).max()), -128.0, 127.0)
+    adc, uniform = analog.Conversion(1.0, -128.0, 127.0), transfer.exact(dtype)
     shifts = np.ones(1)
     out, codes = np.empty((n, batch), dtype), np.empty((x.shape[1], n, analog.VECTORS), dtype)
     columns = g.T.astype(dtype)
     work: dict[str, Work] = {
         "product": lambda: analog.linear(x, packed, silent, reads, out),
-        "product + ADC": lambda: analog.converted(x, shifts, packed, silent, adc, reads, codes),
-        "product + read noise + ADC": lambda: analog.converted(x, shifts, packed, packed, adc, reads, codes),
+        "product + ADC": lambda: analog.converted(x, shifts, packed, silent, adc, reads, codes, uniform, batch),
+        "product + read noise + ADC": lambda: analog.converted(
+            x, shifts, packed, packed, adc, reads, codes, uniform, batch
+        ),
     }
+    size = f"{n} x {n}, batch {batch}, {np.dtype(dtype)}"
     rows = []
     for name, ours in work.items():
         own, blas = pair(ours, lambda: columns @ matrix, rounds)
-        size = f"{n} x {n}, batch {batch}, {np.dtype(dtype)}"
         rate = f"{2 * n * n * batch / own / 1e9:.0f} GFLOP/s"
         rows.append(row(name, size, own, rate, "BLAS product", blas))
+    for name, model in MODELS.items():
+        chip = Chip.load("ideal").replace({"adc.bits": 8, "adc.model": model})
+        erring = draw_converters(chip, Tiling.of(chip, n, n), 8, -128, 0, "layer", dtype)
+        own, plain = pair(
+            lambda erring=erring: analog.converted(x, shifts, packed, silent, adc, reads, codes, erring, batch),
+            work["product + ADC"],
+            rounds,
+        )
+        rate = f"{2 * n * n * batch / own / 1e9:.0f} GFLOP/s"
+        rows.append(row(f"product + {name} ADC", size, own, rate, "product + ADC", plain))
     return rows
 
 

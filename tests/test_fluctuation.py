@@ -278,14 +278,14 @@ def test_the_path_is_one_of_two_and_said():
     assert macro("differential", path="per-cell").plan.startswith(
         "per-cell: read noise is drawn cell by cell, so each vector is computed alone; the ADC is ideal"
     )
-    with pytest.raises(ChipError, match="path = 'literal' is not valid; choose one of auto, .*per-cell"):
+    with pytest.raises(ChipError, match=r"path = 'literal' is not valid; choose one of auto, .*per-cell"):
         macro("differential", path="literal")
 
 
 def test_without_noise_there_is_nothing_to_draw():
     quiet = {"device.read_noise": None}
     assert macro("differential", **quiet).plan.startswith("linear: the ADC is ideal, so tiles and slices collapse")
-    with pytest.raises(ChipError, match="path = 'per-cell' does not apply .* reads are exact"):
+    with pytest.raises(ChipError, match=r"path = 'per-cell' does not apply .* reads are exact"):
         macro("differential", path="per-cell", **quiet)
 
 

@@ -18,6 +18,7 @@ from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multipl
 from xbarsim_kernels.noise import add_noise, round_keys
 from xbarsim_kernels.quadratic import Forms, add_products
 from xbarsim_kernels.simd import aligned
+from xbarsim_kernels.transfer import Converters, convert_columns
 from xbarsim_kernels.variances import Squares, Variances, multiply_exactly, multiply_squares, square, squares
 
 __all__ = [
@@ -273,6 +274,8 @@ def converted(
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
+    converters: Converters,
+    vectors: int,
     forms: Forms | None = None,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
@@ -280,8 +283,8 @@ def converted(
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
     weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
     tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
-    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the number of
-    conversions that were clipped.
+    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. ``converters`` that are not
+    `exact` take the place of ``conversion``. Returns how many conversions of the ``vectors`` were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
@@ -290,6 +293,8 @@ def converted(
     noise = _noise(tile_rows if noisy else 0, reads.key, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
+    err = converters.front.shape[0] > 0
+    seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
@@ -328,6 +333,13 @@ def converted(
                             noise.keys,
                             noise.words,
                         )
+                    place = (panel * blocks + block) * _BLOCK
+                    if err:
+                        width = min(VECTORS, vectors - panel * VECTORS)
+                        clipped += convert_columns(
+                            current, converters, tile, block, width, shifts[plane], seen, decided, flat_codes, place
+                        )
+                        continue
                     clipped += convert_block(
                         current,
                         conversion.per_current,
@@ -335,7 +347,7 @@ def converted(
                         conversion.high,
                         shifts[plane],
                         flat_codes,
-                        (panel * blocks + block) * _BLOCK,
+                        place,
                     )
     return clipped
 

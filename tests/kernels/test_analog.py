@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels import analog
+from xbarsim_kernels import analog, transfer
 
 NO_NOISE = np.empty((0, 0, 0, analog.COLUMNS))
+EXACT = transfer.exact(np.float64)
 WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
 
 
@@ -37,7 +38,8 @@ def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=Non
     packed, inputs = analog.pack(g, tile_rows, dtype), panels(levels, dtype)
     codes = np.full((inputs.shape[1], packed.shape[1] * analog.COLUMNS, analog.VECTORS), np.nan, sums)
     shifts = np.asarray(shifts, np.float64)
-    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes)
+    exact = transfer.exact(dtype), levels.shape[2]
+    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes, *exact)
     return analog.Panels(codes, levels.shape[2]).matrix[: g.shape[1]], clipped
 
 
@@ -232,7 +234,7 @@ def test_the_inputs_are_left_as_they_were():
     packed, noise, before = analog.pack(g, 2, np.float64), analog.pack(variance, 2, np.float64), inputs.copy()
     copies = packed.copy(), noise.copy()
     analog.linear(inputs, packed, noise, reads(), np.empty((3, 4)))
-    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)))
+    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)), EXACT, 1)
     np.testing.assert_array_equal(inputs, before)
     np.testing.assert_array_equal(packed, copies[0])
     np.testing.assert_array_equal(noise, copies[1])
