@@ -193,7 +193,7 @@ class Macro:
     def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
         """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
-        target = nominal(weights, chip, tiling, self._scale)
+        target = nominal(weights, chip, tiling, self._scale, keep)
         at_zero = self._at_zero(target) if keep else None
         programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
         return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)

@@ -111,7 +111,8 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.
     """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
     rows, columns = matrix.shape
     packed = unpacked(rows, columns, tile_rows, dtype)
-    place(matrix, 0, unit, packed)
+    for first in range(0, rows, tile_rows):
+        place(matrix[first : first + tile_rows], first, unit, packed)
     return packed
 
 
@@ -122,7 +123,7 @@ def unpacked(rows: int, columns: int, tile_rows: int, dtype: npt.DTypeLike) -> F
 
 def place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
     """Write ``matrix / unit`` (rows, columns) to the rows from ``first`` on of ``packed``."""
-    _place(np.ascontiguousarray(matrix), first, unit, packed)
+    _place(np.ascontiguousarray(matrix, np.float64), first, unit, packed)
 
 
 @kernel
