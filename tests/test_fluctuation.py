@@ -278,6 +278,12 @@ def test_the_path_is_one_of_two_and_said():
     assert macro("differential", path="per-cell").plan.startswith(
         "per cell: read noise is drawn cell by cell, so each vector is computed alone; the ADC is ideal"
     )
+    assert "per cell: 4 arrays drawn and solved a vector, less than 1 ms on one core" in (
+        macro("differential", path="per-cell").plan
+    )
+    assert macro("differential").plan.endswith(
+        "wires: 4 arrays are solved exactly, once, when programmed; noise costs a few products more"
+    )
     with pytest.raises(ChipError, match="path = 'literal' is not valid; choose one of auto, per-cell"):
         macro("differential", path="literal")
 
