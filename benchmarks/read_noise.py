@@ -49,6 +49,7 @@ def errors() -> Table:
         tile = next(iter(macro.tiling))
         g = macro.stages.aged.on_array(tile, macro.tiling)
         u, w = response.voltages(g, ohm, ohm, 0.0, 0.0, False, False)
+        w = np.moveaxis(w, 0, 2)
         variance = (0.05 * g) ** 2
         pairs = w[..., 0::2] - w[..., 1::2]
         own = np.arange(n)[:, None] // 2 == np.arange(n // 2)
