@@ -105,7 +105,7 @@ class _Noise(NamedTuple):
 @kernel
 def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
-    keys = np.empty(20, np.uint64)
+    keys = aligned(160, np.empty(0, np.uint64)).reshape(10, 2, 8)
     round_keys(key, keys)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
     return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word))
@@ -202,7 +202,7 @@ def converted(
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
     noisy = variances.pairs.shape[0] > 0
-    current = np.empty((COLUMNS, VECTORS), levels.dtype)
+    current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
     noise = _noise(tile_rows if noisy else 0, reads.key, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
