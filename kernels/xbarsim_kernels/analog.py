@@ -113,11 +113,12 @@ def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
 
 @kernel
 def _name_vectors(reads: Reads, start: int, names: Names) -> None:
-    """Positions, then samples, of a panel's vectors."""
+    """Positions, then samples, of a panel's vectors; from sample 2**32 on, positions below 2**24 have room for more."""
     for p in range(VECTORS):
         number = reads.first + start + p
-        names[p] = np.uint32(number % reads.vectors_per_sample)
-        names[VECTORS + p] = np.uint32(number // reads.vectors_per_sample)
+        sample = number // reads.vectors_per_sample
+        names[p] = np.uint32(number % reads.vectors_per_sample ^ sample >> 32 << 24)
+        names[VECTORS + p] = np.uint32(sample)
 
 
 @kernel

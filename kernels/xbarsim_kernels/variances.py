@@ -79,9 +79,12 @@ class Variances(NamedTuple):
             sums = np.add.reduceat(part, np.arange(0, tile_rows, _ROWS), axis=0).max(axis=0)
             # rounding may add half a unit for each row
             step = np.maximum(sums / (_TOTAL - _ROWS // 2), part.max(axis=0) / _LARGEST)
-            part /= np.where(step > 0.0, step, 1.0)
+            step[step == 0.0] = 1.0
             whole = np.zeros((2 * depth, blocks * COLUMNS), np.int32)
-            whole[:tile_rows] = np.rint(part)
+            whole[:tile_rows] = np.rint(part / step)
+            # a unit such that the sum of the integers is exact: so are equal variances, however they are rounded
+            step = np.where(sums > 0.0, part.sum(axis=0) / np.maximum(whole.sum(axis=0), 1), 0.0)
+            part /= np.where(step > 0.0, step, 1.0)
             error = np.abs(whole[:tile_rows] - part).max(axis=0)
             parts = (whole[::2] | whole[1::2] << 16, part, np.stack([error, 0.5 * whole.sum(axis=0)]) * _CERTAIN)
             for array, values in zip(result[:3], parts, strict=True):
