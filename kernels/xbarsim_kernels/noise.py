@@ -39,8 +39,10 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _32, _MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 # minimax polynomials, coefficients of rising powers: -2 log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1], to 1.7e-7
-_LOG = (-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029)
-_LOG += (-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102)
+_LOG = (
+    *(-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029),
+    *(-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102),
+)
 # sin(pi s/4)/s and (cos(pi s/4) - 1)/s**2 in powers of s**2 for s in [-1, 1], to 1.2e-9 and 3.2e-8
 _SIN = (0.7853981256484985, -0.08074536919593811, 0.002489871811121702, -3.5877157642971724e-05)
 _COS = (-0.3084245026111603, 0.01585039682686329, -0.00031916017178446054)
@@ -146,6 +148,7 @@ def _add_noise(
             context, builder, signature, arguments
         )
         fourth_word = splat(builder, fourth_word, _WIDE_WORDS)
+
         def place(column: Any, half: Any) -> Any:
             return builder.add(builder.mul(column, index(VECTORS)), builder.mul(half, index(_LANES)))
 

@@ -126,9 +126,7 @@ def squares(rows: int, like: Floats) -> Squares:
     )
 
 
-def _square(
-    typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exact: Any, units: Any, reach: Any
-) -> Any:
+def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exact: Any, units: Any, reach: Any) -> Any:
     """Squares of ``x[start + k * VECTORS + p]`` for k in 0..rows-1, as `Squares` holds them; rows is 1 or more."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -205,10 +203,8 @@ def _multiply_pairs(
         def multiply(k: Any, *sums: Any) -> list[Any]:
             x_row = builder.add(x_first, builder.mul(k, index(VECTORS)))
             g_row = builder.add(g_first, builder.mul(k, index(COLUMNS)))
-            inputs = [
-                builder.sext(squared.load(builder.add(x_row, index(part)), halves), products) for part in parts
-            ]
-            results = []
+            inputs = [builder.sext(squared.load(builder.add(x_row, index(part)), halves), products) for part in parts]
+            results: list[Any] = []
             for c in range(COLUMNS):
                 weight = splat(builder, weights.load(builder.add(g_row, index(c))), words)
                 weight = builder.sext(builder.bitcast(weight, halves), products)
@@ -263,10 +259,10 @@ def square(x: Floats, start: int, rows: int, result: Squares) -> None:
 
 @kernel
 def multiply_squares(variances: Variances, tile: int, first_block: int, x: Squares, rows: int, sums: Singles) -> None:
-    """``sums[b, c, p] = sum_k v[k, b, c] x[k, p]**2`` for as many blocks from the first one on as ``sums`` has room for.
+    """``sums[b, c, p] = sum_k v[k, b, c] x[k, p]**2`` in units of ``(variances.units[tile, b, c] x.units[p])**2``.
 
-    In units: ``(variances.units[tile, b, c] x.units[p])**2`` each. Zero where all products are zero, else right to a
-    hundredth, and typically to a part in ten thousand. ``sums`` is (blocks, COLUMNS, VECTORS).
+    Of as many blocks, from the first one on, as ``sums`` (blocks, COLUMNS, VECTORS) has room for. Zero where all
+    products are zero, else right to a hundredth, and typically to a part in ten thousand.
     """
     blocks, depth = variances.pairs.shape[1:3]
     pairs, step = (rows + 1) // 2, _ROWS // 2
