@@ -1,8 +1,8 @@
 """Time of the compiled kernels as a ratio to what bounds them, measured side by side in one run.
 
 Products are compared with the same product by NumPy's BLAS on one thread; random numbers with NumPy's generator;
-quantisation with a plain copy. Every line is the best of several rounds in which both sides take turns, so that a
-change of the machine's speed hits both. Run ``python benchmarks/kernels.py [--json]``.
+quantisation with a plain copy; macros with read noise with the same without. Every line is the best of several rounds
+in which both sides take turns, so that a change of the machine's speed hits both. Run ``python benchmarks/kernels.py [--json]``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
+from xbarsim import Chip, Macro
 from xbarsim_kernels import analog, random
 from xbarsim_kernels.quantise import quantise
+from xbarsim_kernels.variances import SILENT, Variances
 
 Work = Callable[[], Any]
 
@@ -45,16 +48,16 @@ def products(n: int, batch: int, dtype: type[np.floating[Any]], rounds: int) -> 
     matrix = rng.standard_normal((n, batch)).astype(dtype)
     x = analog.Panels.of(matrix).values[None]
     packed = analog.pack(g, 128, dtype)
-    silent = np.empty((0, 0, 0, analog.COLUMNS), dtype)
+    variances = Variances.of(g, 128)
     reads = analog.Reads(np.uint64(1), 0, 1)
     adc = analog.Conversion(127.0 / (np.abs(g[:128].T @ matrix[:128]).max()), -128.0, 127.0)
     shifts = np.ones(1)
     out, codes = np.empty((n, batch), dtype), np.empty((x.shape[1], n, analog.VECTORS), dtype)
     columns = g.T.astype(dtype)
     work: dict[str, Work] = {
-        "product": lambda: analog.linear(x, packed, silent, reads, out),
-        "product + ADC": lambda: analog.converted(x, shifts, packed, silent, adc, reads, codes),
-        "product + read noise + ADC": lambda: analog.converted(x, shifts, packed, packed, adc, reads, codes),
+        "product": lambda: analog.linear(x, packed, SILENT, reads, out),
+        "product + ADC": lambda: analog.converted(x, shifts, packed, SILENT, adc, reads, codes),
+        "product + read noise + ADC": lambda: analog.converted(x, shifts, packed, variances, adc, reads, codes),
     }
     rows = []
     for name, ours in work.items():
@@ -62,6 +65,25 @@ def products(n: int, batch: int, dtype: type[np.floating[Any]], rounds: int) -> 
         size = f"{n} x {n}, batch {batch}, {np.dtype(dtype)}"
         rate = f"{2 * n * n * batch / own / 1e9:.0f} GFLOP/s"
         rows.append(row(name, size, own, rate, "BLAS product", blas))
+    return rows
+
+
+def macros(n: int, batch: int, dtype: type[np.floating[Any]], rounds: int) -> list[dict[str, Any]]:
+    """A macro of n x n weights with 8-bit converters and read noise, against the same without noise."""
+    rng = np.random.default_rng(0)
+    weights, x = rng.standard_normal((n, n)), rng.random((n, batch)).astype(dtype)
+    design = {"device.levels": 16, "dac.bits": 8, "adc.bits": 8, "array.rows": 128, "array.cols": 256}
+    noise = {"device.read_noise": {"kind": "proportional", "sigma": 0.02}}
+    rows = []
+    for inputs, values in (("unsigned", x), ("signed", (x - 0.5).astype(dtype))):
+        quiet, noisy = (
+            Macro(weights, Chip.load("ideal").replace({**design, **more}), calibration=values, dtype=dtype)
+            for more in ({}, noise)
+        )
+        own, other = pair(partial(noisy.__matmul__, values), partial(quiet.__matmul__, values), rounds)
+        size = f"{n} x {n}, batch {batch}, {np.dtype(dtype)}"
+        rate = f"{n * batch / own / 1e6:.0f} M outputs/s"
+        rows.append(row(f"macro with read noise, {inputs}", size, own, rate, "without noise", other))
     return rows
 
 
@@ -105,7 +127,7 @@ def main(rounds: int, as_json: bool) -> None:
             entry
             for n in (128, 1024)
             for dtype in (np.float32, np.float64)
-            for entry in products(n, 256, dtype, rounds)
+            for entry in (*products(n, 256, dtype, rounds), *macros(n, 256, dtype, rounds))
         ]
         rows += streams(1_000_000, rounds)
     if as_json:

@@ -31,7 +31,7 @@ _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
 
 _STRIP = 16
-"""Blocks of columns whose noise's variances are computed at once: they stay in cache."""
+"""Blocks of columns that are computed panel by panel: conductances and variances of noise stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -202,6 +202,7 @@ def converted(
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
+    strips = -(-blocks // _STRIP)
     noisy = variances.pairs.shape[0] > 0
     current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
     noise = _noise(tile_rows if noisy else 0, reads.key, levels)
@@ -210,7 +211,8 @@ def converted(
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
-        for read in range(planes * tiles):
+        for step in range(planes * tiles * strips):
+            read, strip = step // strips, step % strips * _STRIP
             plane, tile = read // tiles, read % tiles
             count = min(tile_rows, rows - tile * tile_rows)
             for panel in range(first, min(panels, first + _GROUP)):
@@ -218,18 +220,17 @@ def converted(
                 if noisy:
                     square(flat, x_start, count, noise.squares)
                     _name_vectors(reads, panel * VECTORS, noise.names)
-                for block in range(blocks):
+                    multiply_squares(variances, tile, strip, noise.squares, count, noise.variances)
+                for block in range(strip, min(blocks, strip + _STRIP)):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     if noisy:
-                        if block % _STRIP == 0:
-                            multiply_squares(variances, tile, block, noise.squares, count, noise.variances)
                         add_noise(
                             current,
                             0,
                             noise.variances,
-                            block % _STRIP * _BLOCK,
+                            (block - strip) * _BLOCK,
                             variances.units,
                             (tile * blocks + block) * COLUMNS,
                             noise.squares.units,
