@@ -50,7 +50,7 @@ _PACK_ROWS = 16
 """Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
 
 _STRIP = 16
-"""Blocks of columns whose noise's variances are computed at once: they stay in cache."""
+"""Blocks of columns that are computed panel by panel: conductances and variances of noise stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -160,7 +160,7 @@ class _Noise(NamedTuple):
 @kernel
 def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
-    keys = np.empty(20, np.uint64)
+    keys = aligned(160, np.empty(0, np.uint64)).reshape(10, 2, 8)
     round_keys(key, keys)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
     products = np.empty(3 * _BLOCK, like.dtype)
@@ -169,11 +169,12 @@ def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
 
 @kernel
 def _name_vectors(reads: Reads, start: int, names: Names) -> None:
-    """Positions, then samples, of a panel's vectors."""
+    """Positions, then samples, of a panel's vectors; from sample 2**32 on, positions below 2**24 have room for more."""
     for p in range(VECTORS):
         number = reads.first + start + p
-        names[p] = np.uint32(number % reads.vectors_per_sample)
-        names[VECTORS + p] = np.uint32(number // reads.vectors_per_sample)
+        sample = number // reads.vectors_per_sample
+        names[p] = np.uint32(number % reads.vectors_per_sample ^ sample >> 32 << 24)
+        names[VECTORS + p] = np.uint32(sample)
 
 
 @kernel
@@ -289,8 +290,9 @@ def converted(
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
+    strips = -(-blocks // _STRIP)
     noisy = variances.pairs.shape[0] > 0
-    current = np.empty((COLUMNS, VECTORS), levels.dtype)
+    current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
     noise = _noise(tile_rows if noisy else 0, reads.key, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
@@ -299,7 +301,8 @@ def converted(
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
-        for read in range(planes * tiles):
+        for step in range(planes * tiles * strips):
+            read, strip = step // strips, step % strips * _STRIP
             plane, tile = read // tiles, read % tiles
             count = min(tile_rows, rows - tile * tile_rows)
             for panel in range(first, min(panels, first + _GROUP)):
@@ -307,24 +310,24 @@ def converted(
                 if noisy:
                     square(flat, x_start, count, noise.squares)
                     _name_vectors(reads, panel * VECTORS, noise.names)
-                for block in range(blocks):
+                    if forms is None:
+                        multiply_squares(variances, tile, strip, noise.squares, count, noise.variances)
+                for block in range(strip, min(blocks, strip + _STRIP)):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     if noisy:
                         if forms is not None:
-                            own = noise.variances[block % _STRIP]
+                            own = noise.variances[block - strip]
                             multiply_exactly(variances, tile, block, noise.squares, count, own)
                             _add_forms(
                                 forms, tile, block, flat, x_start, count, own, variances.units[tile, block], noise
                             )
-                        elif block % _STRIP == 0:
-                            multiply_squares(variances, tile, block, noise.squares, count, noise.variances)
                         add_noise(
                             current,
                             0,
                             noise.variances,
-                            block % _STRIP * _BLOCK,
+                            (block - strip) * _BLOCK,
                             variances.units,
                             (tile * blocks + block) * COLUMNS,
                             noise.squares.units,

@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.emit import F32, I32, I64, call, every, index, lanes, operands, repeat, splat
+from xbarsim_kernels.emit import F32, I32, I64, Memory, call, every, index, lanes, operands, repeat, splat
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS
 
 __all__ = ["add_noise", "round_keys"]
@@ -39,8 +39,10 @@ _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _32, _MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 # minimax polynomials, coefficients of rising powers: -2 log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1], to 1.7e-7
-_LOG = (-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029)
-_LOG += (-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102)
+_LOG = (
+    *(-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029),
+    *(-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102),
+)
 # sin(pi s/4)/s and (cos(pi s/4) - 1)/s**2 in powers of s**2 for s in [-1, 1], to 1.2e-9 and 3.2e-8
 _SIN = (0.7853981256484985, -0.08074536919593811, 0.002489871811121702, -3.5877157642971724e-05)
 _COS = (-0.3084245026111603, 0.01585039682686329, -0.00031916017178446054)
@@ -52,23 +54,28 @@ _WORDS, _WIDE_WORDS, _NUMBERS = lanes(I32, _LANES), lanes(I64, _LANES // 2), lan
 
 @kernel
 def round_keys(key: np.uint64, keys: Keys) -> None:
-    """The two key words of each of Philox's ten rounds."""
+    """The two key words of each of Philox's ten rounds, in all lanes of vectors: ``keys`` is (10, 2, 8)."""
     k0, k1 = key & _MASK, key >> _32
     for i in range(_ROUNDS):
-        keys[2 * i], keys[2 * i + 1] = k0, k1
+        keys[i, 0], keys[i, 1] = k0, k1
         k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
 
 
-def _philox(builder: Any, counter: Sequence[Any], keys: Sequence[Any]) -> Sequence[Any]:
+def _philox(builder: Any, counters: Sequence[Sequence[Any]], keys: Memory) -> Sequence[Sequence[Any]]:
     """Ten rounds on words in the lower halves of 64-bit lanes; what the upper halves hold does not count."""
     lower, upper = every(_WIDE_WORDS, 0xFFFFFFFF), every(_WIDE_WORDS, 32)
-    c0, c1, c2, c3 = counter
-    for k0, k1 in keys:
+
+    def turn(counter: Sequence[Any], k0: Any, k1: Any) -> Sequence[Any]:
+        c0, c1, c2, c3 = counter
         p0 = builder.mul(builder.and_(c0, lower), every(_WIDE_WORDS, _M0))
         p1 = builder.mul(builder.and_(c2, lower), every(_WIDE_WORDS, _M1))
-        c0, c1 = builder.xor(builder.xor(builder.lshr(p1, upper), c1), k0), p1
-        c2, c3 = builder.xor(builder.xor(builder.lshr(p0, upper), c3), k1), p0
-    return c0, c1, c2, c3
+        first = builder.xor(builder.xor(builder.lshr(p1, upper), c1), k0)
+        return first, p1, builder.xor(builder.xor(builder.lshr(p0, upper), c3), k1), p0
+
+    for i in range(_ROUNDS):
+        k0, k1 = (keys.load(index((2 * i + side) * _WIDE_WORDS.count), _WIDE_WORDS) for side in (0, 1))
+        counters = [turn(counter, k0, k1) for counter in counters]
+    return counters
 
 
 def _polynomial(builder: Any, coefficients: Sequence[float], x: Any) -> Any:
@@ -141,9 +148,6 @@ def _add_noise(
             context, builder, signature, arguments
         )
         fourth_word = splat(builder, fourth_word, _WIDE_WORDS)
-        rounds = [
-            [splat(builder, key.load(index(2 * i + half)), _WIDE_WORDS) for half in (0, 1)] for i in range(_ROUNDS)
-        ]
 
         def place(column: Any, half: Any) -> Any:
             return builder.add(builder.mul(column, index(VECTORS)), builder.mul(half, index(_LANES)))
@@ -154,7 +158,7 @@ def _add_noise(
             vectors = [builder.bitcast(name.load(place(index(row), half), _WORDS), _WIDE_WORDS) for row in (0, 1)]
             # every second vector's words are in lower halves of 64 bits, the others' in upper ones
             others = [builder.lshr(word, every(_WIDE_WORDS, 32)) for word in vectors]
-            even, odd = (_philox(builder, [*own, third_word, fourth_word], rounds) for own in (vectors, others))
+            even, odd = _philox(builder, [[*own, third_word, fourth_word] for own in (vectors, others)], key)
             mask = ir.Constant(_WORDS, [lane if lane % 2 == 0 else _LANES + lane - 1 for lane in range(_LANES)])
             for number, pair in enumerate(zip(even, odd, strict=True)):
                 both = builder.shuffle_vector(*(builder.bitcast(word, _WORDS) for word in pair), mask)
