@@ -13,24 +13,35 @@ _SECONDS = 1e-7
 """Time to solve a nonlinear array for one vector, for each cell behind wires: 50 to 220 ns on one core ..."""
 _SECONDS_ALONE = 2e-8
 """... and without wires, 7 to 50 ns: enough to tell seconds from hours."""
+_SECONDS_DRAWN, _SECONDS_DRAWN_ALONE = 2.5e-7, 4e-8
+"""The same where every cell's fluctuation is drawn: 200 to 250 ns and 30 to 60 ns."""
 
 
-def describe_plan(chip: Chip) -> str:
-    """Which computation a chip's macros use, and why."""
+def describe_plan(chip: Chip, path: str) -> str:
+    """What a path computes on a chip, and why it may."""
     cycles = chip.dac.input_slices
     reads = f"{cycles} input cycles, " if cycles > 1 else ""
     where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
-    if not chip.device.iv.is_linear:
-        after = "the ADC is ideal" if chip.adc.is_ideal else f"sums over {chip.array.rows} rows pass the ADC, {where}"
-        return f"solved: {chip.device.iv.kind} cells are not linear, so each vector is computed alone; {reads}{after}"
-    if chip.adc.is_ideal:
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
+    sums = f"sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+    if path in ("solved", "per-cell"):
+        law = "" if chip.device.iv.is_linear else f"{chip.device.iv.kind} cells are not linear, so "
+        law = "read noise is drawn cell by cell, so " if path == "per-cell" else law
+        after = f"{reads}the ADC is ideal" if chip.adc.is_ideal else sums
+        return f"{path}: {law}each vector is computed alone; {after}"
+    noise = ""
+    if chip.device.is_noisy:
+        noise = f"; read noise drawn once {'an output' if chip.adc.is_ideal else 'a conversion'}"
+        noise += "" if chip.wires.are_ideal else ", with its variance behind the wires"
+    if path == "linear":
         return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
-    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+    if path == "collapsed":
+        return "collapsed: conversion loses nothing, so tiles, slices and cycles collapse into one product"
+    how = "cells and inputs are whole numbers, compared bit by bit; " if path == "bit-serial" else ""
+    return f"{path}: {how}{sums}{noise}"
 
 
-def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
-    """What wires and nonlinear cells add to the work; empty where there is nothing to solve.
+def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
+    """What wires, nonlinear cells and cells drawn one by one add to the work; empty where they add nothing.
 
     Parameters
     ----------
@@ -38,19 +49,26 @@ def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: st
     unit : what these vectors belong to, "vector" or "sample"
     """
     wired = not chip.wires.are_ideal
+    each = (_SECONDS_DRAWN, _SECONDS_DRAWN_ALONE) if path == "per-cell" else (_SECONDS, _SECONDS_ALONE)
     arrays = solutions = 0
     seconds = 0.0
     for tiling, vectors in matrices:
         arrays += tiling.n_tiles
         solutions += tiling.n_tiles * vectors * chip.dac.input_slices
-        seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
-    if not chip.device.iv.is_linear:
+        seconds += tiling.n_cells * vectors * chip.dac.input_slices * each[0 if wired else 1]
+    if path == "per-cell":
+        how = "drawn and solved" if wired else "drawn"
+        return f"per cell: {solutions:,} arrays {how} a {unit}, {_duration(seconds)} on one core"
+    if path == "solved":
         several = "" if solutions == 1 else "s"
-        how = f"solution{several} of an array by Newton's method" if wired else f"sum{several} over an array's cells"
-        return f"{chip.device.iv.kind} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
+        law = chip.device.iv.kind
+        method = "by Newton's method" if law != "linear" else "alone"
+        how = f"solution{several} of an array {method}" if wired else f"sum{several} over an array's cells"
+        return f"{law} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
     if wired:
         solved = "1 array is" if arrays == 1 else f"{arrays:,} arrays are"
-        return f"wires: {solved} solved exactly, once, when programmed; products cost as much as without wires"
+        cost = "noise costs a few products more" if chip.device.is_noisy else "products cost as much as without wires"
+        return f"wires: {solved} solved exactly, once, when programmed; {cost}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import naive
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels import analog, transfer
+from xbarsim_kernels import analog, quadratic, transfer
 
 NO_NOISE = np.empty((0, 0, 0, analog.COLUMNS))
 EXACT = transfer.exact(np.float64)
@@ -51,6 +52,17 @@ def test_panels_hold_vectors_side_by_side_and_zeros_beyond_them(vectors):
         assert values[p // 32, k, p % 32] == matrix[k, p]
     assert np.count_nonzero(values) == matrix.size
     np.testing.assert_array_equal(analog.Panels(values, count).matrix, matrix)
+
+
+@pytest.mark.parametrize("cuts", [[0, 40], [0, 1, 16, 17, 40], [0, 33, 40]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_matrix_may_be_packed_some_rows_at_a_time(cuts, dtype):
+    matrix = np.random.default_rng(0).random((40, 13))
+    packed = analog.unpacked(40, 13, 16, dtype)
+    for start, stop in itertools.pairwise(cuts):
+        analog.place(matrix[start:stop], start, 3.0, packed)
+    np.testing.assert_array_equal(packed, analog.pack(matrix, 16, dtype, 3.0))
+    np.testing.assert_array_equal(packed, analog.pack(np.asfortranarray(matrix), 16, dtype, 3.0))
 
 
 @pytest.mark.parametrize(
@@ -242,3 +254,43 @@ def test_combined_equals_its_twin(lanes, removes, codes_type, dtype):
     for o, p in np.ndindex(4, vectors):
         total = math.fsum(w * codes[p // lanes, c, p % lanes] for w, c in zip(weights, columns[o], strict=True))
         assert out[o, p] == dtype((total - (removed[p] if removes else 0.0)) * gain[o])
+
+
+@pytest.mark.parametrize("applied", [slice(0, 7), slice(7, 11)])
+@pytest.mark.parametrize("kind", ["linear", "converted"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_products_of_forms_add_to_the_variance_and_change_no_draw(kind, dtype, applied):
+    """Two tiles, one of them with inputs; blocks of columns with 0 to 2 pairs; six panels: the same normals, times
+    another spread. Codes of 2**-20 are too fine to be seen, single precision leaves 1e-7 of sums up to 100.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns, tile_rows, vectors = 11, 20, 7, 170
+    g, variance, x = rng.random((rows, columns)), 9.0 + rng.random((rows, columns)), np.zeros((rows, vectors))
+    x[applied] = rng.random((applied.stop - applied.start, vectors))
+    pairs = np.array([[1, 0, 2], [0, 1, 2]])
+    size = 2 * tile_rows * analog.COLUMNS
+    starts = size * (np.cumsum(pairs).reshape(pairs.shape) - pairs)
+    forms = quadratic.Forms(rng.random(size * pairs.sum()).astype(dtype), starts, pairs, tile_rows)
+    added = np.zeros((24, vectors))
+    for tile, block in np.ndindex(2, 3):
+        part = x[tile * tile_rows : (tile + 1) * tile_rows]
+        values = forms.values[starts[tile, block] :][: size * pairs[tile, block]]
+        for left, right in values.reshape(-1, 2, tile_rows, analog.COLUMNS)[:, :, : len(part)]:
+            added[block * 8 : block * 8 + 8] += (left.T @ part) * (right.T @ part)
+    packed, noisy = (analog.pack(part, tile_rows, dtype) for part in (g, variance))
+    levels, found = panels(x[None], dtype), []
+    for extra in (None, forms):
+        if kind == "linear":
+            out = np.empty((columns, vectors), dtype)
+            analog.linear(np.concatenate([levels, levels**2, levels]), packed, noisy, reads(), out, extra)
+        else:
+            codes = np.zeros((len(levels[0]), 24, analog.VECTORS))
+            fine = analog.Conversion(2.0**20, -(2.0**40), 2.0**40)
+            analog.converted(levels, np.ones(1), packed, noisy, fine, reads(), codes, extra)
+            out = analog.Panels(codes, vectors).matrix[:columns] / 2.0**20
+        found.append(out - g.T @ x)
+    plain = variance.T @ x**2
+    assert (added[:8] > 0).all() == (applied.start == 0)
+    np.testing.assert_allclose(
+        found[1] / np.sqrt(plain + added[:columns]), found[0] / np.sqrt(plain), rtol=0, atol=2e-5
+    )

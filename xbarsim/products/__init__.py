@@ -7,16 +7,22 @@ from xbarsim.products.adc import Adc
 from xbarsim.products.bank import number_of_converters
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
+from xbarsim.products.percell import PerCellProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
+from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, whole_columns
 
 __all__ = [
     "Adc",
+    "BitSerialProduct",
+    "CollapsedProduct",
     "ConvertedProduct",
     "ExactProduct",
     "LinearProduct",
+    "PerCellProduct",
     "Product",
     "SolvedProduct",
     "number_of_converters",
     "plain_product",
+    "whole_columns",
 ]
