@@ -13,6 +13,7 @@ from chips import IDEAL
 from xbarsim import ChipError, Macro
 from xbarsim.fluctuation import TOLERANCE, Fluctuation, read_variance
 from xbarsim.mapping import significances
+from xbarsim_kernels import response
 
 SIGMA = 0.05
 NOISE = {"device.read_noise": {"kind": "proportional", "sigma": SIGMA}}
@@ -153,6 +154,39 @@ def test_without_wires_both_ways_agree():
     assert (np.abs(literal.mean(axis=1) - modelled.mean(axis=1)) < 4.5 * spread * math.sqrt(1 / 3000 + 1 / 20000)).all()
 
 
+@pytest.mark.parametrize("kind", ["two-column", "differential"])
+def test_an_array_of_common_size_has_the_noise_of_its_cells(kind):
+    """64 x 64 cells of up to 100 uS, 2 ohm, where differential pairs lose half of their signal: of 200 literal reads, a
+    standard deviation over 32 outputs is known to 0.9 %; 4.5 of that. Cells that count with their share of the current
+    would give 4 % (20 %) more, cells without wires 12 % (70 %).
+    """
+    rng = np.random.default_rng(0)
+    weights, x = rng.normal(size=(32, 64)), rng.random(64)
+    lines = {"wires.r_wordline": 2.0, "wires.r_bitline": 2.0}
+    chip = IDEAL.replace({**NOISE, **lines, "mapping.kind": kind})
+    spread = []
+    for path, reads in (("per-cell", 200), ("auto", 4000)):
+        m = Macro(weights, chip, path=path)
+        levels = np.ascontiguousarray(np.repeat(m.quantise(x[:, None]), reads, axis=1))
+        spread.append(math.sqrt(m.multiply(levels).var(axis=1).mean()))
+    assert abs(spread[0] / spread[1] - 1) < 4.5 / math.sqrt(2 * 200 * 32)
+
+
+@pytest.mark.parametrize("case", ["differential", "two phases of cycles"])
+def test_single_precision_draws_the_same_noise(case):
+    """Sums of 14 rows to 1e-6 of them, variances twice as much: some 1e-5 of the noise's size."""
+    noise = []
+    for dtype in (np.float64, np.float32):
+        chip, ranges = macro(case).chip, macro(case).ranges
+        noisy, quiet = (
+            Macro(WEIGHTS, design, ranges=ranges, dtype=dtype)
+            for design in (chip, chip.replace({"device.read_noise": None}))
+        )
+        x = np.repeat(X[:, None], 40, axis=1)
+        noise.append(noisy @ x - quiet @ x)
+    np.testing.assert_allclose(noise[1], noise[0], rtol=0, atol=1e-4 * noise[0].std())
+
+
 def test_correlations_between_outputs_that_are_left_out_are_small():
     """64 x 64 differential cells of 100 uS and 2 ohm, where half of the signal is lost: below 1 per thousand of pairs'
     variances, below 3 % of single columns'.
@@ -162,8 +196,6 @@ def test_correlations_between_outputs_that_are_left_out_are_small():
     lines = {"wires.r_wordline": 2.0, "wires.r_bitline": 2.0}
     chip = IDEAL.replace({**NOISE, **lines, "mapping.kind": "differential", "array.rows": 64, "array.cols": 64})
     m = Macro(weights, chip)
-    from xbarsim_kernels import response
-
     g = m.stages.aged.on_array(next(iter(m.tiling)), m.tiling)
     u, w = response.voltages(g, 2.0, 2.0, 0.0, 0.0, False, False)
     moved = (SIGMA * g * (u @ x))[..., None] * np.moveaxis(w, 0, 2)
