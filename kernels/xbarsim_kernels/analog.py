@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
-from xbarsim_kernels.noise import add_noise, round_keys
+from xbarsim_kernels.noise import add_noise
 from xbarsim_kernels.simd import aligned
 from xbarsim_kernels.variances import Squares, Variances, multiply_squares, square, squares
 
@@ -25,7 +25,6 @@ Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 Names = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
@@ -93,22 +92,19 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.
 
 
 class _Noise(NamedTuple):
-    """Room for what noise is made of: `square`s of a panel, their sums of variances, counters and drawn words."""
+    """Room for what noise is made of: `square`s of a panel, sums of variances, counters and drawn words."""
 
     squares: Squares
     variances: Singles
     names: Names
-    keys: Keys
     words: Names
 
 
 @kernel
-def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
+def _noise(rows: int, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
-    keys = aligned(160, np.empty(0, np.uint64)).reshape(10, 2, 8)
-    round_keys(key, keys)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
-    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word))
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), aligned(_BLOCK, word))
 
 
 @kernel
@@ -149,7 +145,7 @@ def linear(levels: Floats, packed: Floats, variances: Variances, reads: Reads, o
     blocks, rows = packed.shape[1], levels.shape[2]
     noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    noise = _noise(rows if noisy else 0, reads.key, levels)
+    noise = _noise(rows if noisy else 0, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
@@ -174,7 +170,7 @@ def linear(levels: Floats, packed: Floats, variances: Variances, reads: Reads, o
                         noise.names,
                         0,
                         block * COLUMNS // 4,
-                        noise.keys,
+                        reads.key,
                         noise.words,
                     )
             width = min(VECTORS, vectors - start)
@@ -205,7 +201,7 @@ def converted(
     strips = -(-blocks // _STRIP)
     noisy = variances.pairs.shape[0] > 0
     current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
-    noise = _noise(tile_rows if noisy else 0, reads.key, levels)
+    noise = _noise(tile_rows if noisy else 0, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     clipped = 0
@@ -237,7 +233,7 @@ def converted(
                             noise.names,
                             read,
                             block * COLUMNS // 4,
-                            noise.keys,
+                            reads.key,
                             noise.words,
                         )
                     clipped += convert_block(
