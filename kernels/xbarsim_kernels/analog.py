@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
-from xbarsim_kernels.noise import add_noise, round_keys
+from xbarsim_kernels.noise import add_noise
 from xbarsim_kernels.quadratic import Forms, add_products
 from xbarsim_kernels.simd import aligned
 from xbarsim_kernels.transfer import Converters, convert_columns
@@ -41,7 +41,6 @@ Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 Names = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
@@ -145,26 +144,23 @@ def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
 
 
 class _Noise(NamedTuple):
-    """Room for what noise is made of: `square`s of a panel, their sums of variances, counters, drawn words, and the
-    products of forms.
+    """Room for what noise is made of: `square`s of a panel, sums of variances, counters, drawn words, and the products
+    of forms.
     """
 
     squares: Squares
     variances: Singles
     names: Names
-    keys: Keys
     words: Names
     products: Floats
 
 
 @kernel
-def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
+def _noise(rows: int, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
-    keys = aligned(160, np.empty(0, np.uint64)).reshape(10, 2, 8)
-    round_keys(key, keys)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
     products = np.empty(3 * _BLOCK, like.dtype)
-    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word), products)
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), aligned(_BLOCK, word), products)
 
 
 @kernel
@@ -223,7 +219,7 @@ def linear(
     blocks, rows = packed.shape[1], levels.shape[2]
     noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    noise = _noise(rows if noisy else 0, reads.key, levels)
+    noise = _noise(rows if noisy else 0, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
@@ -258,7 +254,7 @@ def linear(
                         noise.names,
                         0,
                         block * COLUMNS // 4,
-                        noise.keys,
+                        reads.key,
                         noise.words,
                     )
             width = min(VECTORS, vectors - start)
@@ -293,7 +289,7 @@ def converted(
     strips = -(-blocks // _STRIP)
     noisy = variances.pairs.shape[0] > 0
     current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
-    noise = _noise(tile_rows if noisy else 0, reads.key, levels)
+    noise = _noise(tile_rows if noisy else 0, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     err = converters.front.shape[0] > 0
@@ -334,7 +330,7 @@ def converted(
                             noise.names,
                             read,
                             block * COLUMNS // 4,
-                            noise.keys,
+                            reads.key,
                             noise.words,
                         )
                     place = (panel * blocks + block) * _BLOCK

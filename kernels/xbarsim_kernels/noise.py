@@ -16,17 +16,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.emit import F32, I32, I64, Memory, call, every, index, lanes, operands, repeat, splat
+from xbarsim_kernels.emit import F32, I32, I64, call, every, index, lanes, operands, repeat, splat
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS
 
-__all__ = ["add_noise", "round_keys"]
+__all__ = ["add_noise"]
 
 Floats = npt.NDArray[np.floating]
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Names = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _LANES = 16
 _HALVES = VECTORS // _LANES
@@ -35,8 +33,7 @@ _QUAD = 4
 
 _ROUNDS = 10
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_32, _MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
 
 # minimax polynomials, coefficients of rising powers: -2 log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1], to 1.7e-7
 _LOG = (
@@ -52,16 +49,7 @@ _SQRT_HALF_BITS, _MANTISSA = 0x3F3504F3, 0x007FFFFF
 _WORDS, _WIDE_WORDS, _NUMBERS = lanes(I32, _LANES), lanes(I64, _LANES // 2), lanes(F32, _LANES)
 
 
-@kernel
-def round_keys(key: np.uint64, keys: Keys) -> None:
-    """The two key words of each of Philox's ten rounds, in all lanes of vectors: ``keys`` is (10, 2, 8)."""
-    k0, k1 = key & _MASK, key >> _32
-    for i in range(_ROUNDS):
-        keys[i, 0], keys[i, 1] = k0, k1
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-
-
-def _philox(builder: Any, counters: Sequence[Sequence[Any]], keys: Memory) -> Sequence[Sequence[Any]]:
+def _philox(builder: Any, counters: Sequence[Sequence[Any]], key: Any) -> Sequence[Sequence[Any]]:
     """Ten rounds on words in the lower halves of 64-bit lanes; what the upper halves hold does not count."""
     lower, upper = every(_WIDE_WORDS, 0xFFFFFFFF), every(_WIDE_WORDS, 32)
 
@@ -72,8 +60,10 @@ def _philox(builder: Any, counters: Sequence[Sequence[Any]], keys: Memory) -> Se
         first = builder.xor(builder.xor(builder.lshr(p1, upper), c1), k0)
         return first, p1, builder.xor(builder.xor(builder.lshr(p0, upper), c3), k1), p0
 
+    words = key, builder.lshr(key, index(32))
     for i in range(_ROUNDS):
-        k0, k1 = (keys.load(index((2 * i + side) * _WIDE_WORDS.count), _WIDE_WORDS) for side in (0, 1))
+        added = (builder.add(word, index(i * step)) for word, step in zip(words, (_W0, _W1), strict=True))
+        k0, k1 = (splat(builder, word, _WIDE_WORDS) for word in added)
         counters = [turn(counter, k0, k1) for counter in counters]
     return counters
 
@@ -131,14 +121,14 @@ def _add_noise(
     names: Any,
     read: Any,
     group: Any,
-    keys: Any,
+    key: Any,
     words: Any,
 ) -> Any:
     """``sums[c, p] += sqrt(variances[c, p]) z[c, p] column_units[c] vector_units[p]`` with standard normals z.
 
     A block of COLUMNS x VECTORS in C-contiguous arrays; their first three begin at offsets. ``vector_units`` has the
     type of ``sums``. The counter of four columns' normals is ``(names[0, p], names[1, p], group + c // 4, read)``, its
-    key in the rounds is ``keys``. ``words`` is scratch for a block.
+    key is ``key``. ``words`` is scratch for a block.
     """
     precise = sums.dtype == types.float64
     kind = lanes(ir.DoubleType(), _LANES) if precise else _NUMBERS
@@ -190,9 +180,9 @@ def _add_noise(
 
     integer = types.int64
     blocks = (sums, integer, variances, integer, column_units, integer)
-    return types.void(*blocks, vector_units, names, integer, integer, keys, words), codegen
+    return types.void(*blocks, vector_units, names, integer, integer, types.uint64, words), codegen
 
 
-add_noise: Callable[[Floats, int, Singles, int, Doubles, int, Floats, Names, int, int, Keys, Names], None] = cast(
+add_noise: Callable[[Floats, int, Singles, int, Doubles, int, Floats, Names, int, int, np.uint64, Names], None] = cast(
     "Any", intrinsic(_add_noise)
 )

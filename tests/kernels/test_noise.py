@@ -14,27 +14,25 @@ from xbarsim_kernels.microkernel import COLUMNS, VECTORS
 
 
 @numba.njit
-def _draw(names, read, group, keys, units, out):
+def _draw(names, read, group, key, units, out):
     words = np.empty(COLUMNS * VECTORS, np.uint32)
     variances, columns = np.ones(COLUMNS * VECTORS, np.float32), np.ones(COLUMNS)
     for i in range(len(names)):
         for j in range(out.shape[1]):
             quads = group + j * COLUMNS // 4
-            noise.add_noise(out[i, j], 0, variances, 0, columns, 0, units, names[i], read, quads, keys, words)
+            noise.add_noise(out[i, j], 0, variances, 0, columns, 0, units, names[i], read, quads, key, words)
 
 
 @numba.njit
-def _add(sums, start, variances, variances_start, columns, first_column, vectors, names, keys, words):
-    noise.add_noise(sums, start, variances, variances_start, columns, first_column, vectors, names, 0, 0, keys, words)
+def _add(sums, start, variances, variances_start, columns, first_column, vectors, names, key, words):
+    noise.add_noise(sums, start, variances, variances_start, columns, first_column, vectors, names, 0, 0, key, words)
 
 
 def normals(position, sample, read=0, group=0, key=1, blocks=1, dtype=np.float64):
     """Standard normals (columns, vectors) of vectors with these names, a multiple of VECTORS."""
     names = np.stack([np.asarray(word, np.uint32).reshape(-1, VECTORS) for word in (position, sample)], axis=1)
-    keys = np.empty((10, 2, 8), np.uint64)
-    noise.round_keys(np.uint64(key), keys)
     out = np.zeros((len(names), blocks, COLUMNS, VECTORS), dtype)
-    _draw(np.ascontiguousarray(names), read, group, keys, np.ones(VECTORS, dtype), out)
+    _draw(np.ascontiguousarray(names), read, group, np.uint64(key), np.ones(VECTORS, dtype), out)
     return out.transpose(1, 2, 0, 3).reshape(blocks * COLUMNS, -1)
 
 
@@ -59,14 +57,13 @@ def test_noise_is_scaled_by_variance_column_and_vector_and_added(dtype):
     rng = np.random.default_rng(1)
     position, sample = np.arange(VECTORS), np.zeros(VECTORS)
     z = normals(position, sample, dtype=dtype)
-    keys, words = np.empty((10, 2, 8), np.uint64), np.empty(COLUMNS * VECTORS, np.uint32)
-    noise.round_keys(np.uint64(1), keys)
+    words = np.empty(COLUMNS * VECTORS, np.uint32)
     sums, variances = rng.normal(size=(3, 8, 32)).astype(dtype), rng.random((2, 8, 32)).astype(np.float32)
     columns, vectors = rng.random(24), rng.random(32).astype(dtype)
     names = np.stack([position, sample]).astype(np.uint32)
     variances[1, 2, 3] = 0.0
     got = sums.copy()
-    _add(got, 256, variances, 256, columns, 16, vectors, names, keys, words)
+    _add(got, 256, variances, 256, columns, 16, vectors, names, np.uint64(1), words)
     np.testing.assert_array_equal(got[[0, 2]], sums[[0, 2]])
     expected = sums[1] + np.sqrt(variances[1].astype(np.float64)) * z * columns[16:, None] * vectors
     np.testing.assert_allclose(got[1], expected, rtol=0, atol=2e-6)
