@@ -1,0 +1,101 @@
+"""Machine: what a figure was measured on, as far as its time depends on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from xbarsim.spec import Spec
+from xbarsim.versions import versions
+
+__all__ = ["Machine", "vector_bits"]
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+class Machine(Spec):
+    """Processor, and versions of what computes."""
+
+    cpu: str
+    """Name that the processor gives itself."""
+    architecture: str
+    """The processor as LLVM knows it, which the kernels are compiled for."""
+    cores: int
+    """Processors that this process may use."""
+    governor: str | None
+    """What sets the processor's clock; None where the system does not say."""
+    vector_bits: int
+    """Width of the vector registers that the kernels are compiled for."""
+    system: str
+    xbarsim: str
+    python: str
+    numpy: str
+    numba: str
+    llvm: str
+    blas: str
+    """The library behind NumPy's products, with its version and the processor it takes this one for."""
+
+    @staticmethod
+    def this() -> Machine:
+        """The one that this process runs on."""
+        found = versions()
+        return Machine(
+            cpu=_cpu(),
+            architecture=f"{platform.machine()}, {llvm.get_host_cpu_name()}",
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            governor=_line(_GOVERNOR),
+            vector_bits=vector_bits(),
+            system=platform.system(),
+            xbarsim=found["xbarsim"],
+            python=found["python"],
+            numpy=found["numpy"],
+            numba=found["numba"],
+            llvm=".".join(map(str, llvm.llvm_version_info)),
+            blas=_blas(),
+        )
+
+    def describe(self) -> str:
+        """Two lines for people."""
+        clock = f", governor {self.governor}" if self.governor else ""
+        return (
+            f"{self.cpu} ({self.architecture}), {self.cores} cores{clock}, {self.vector_bits}-bit vectors\n"
+            f"xbarsim {self.xbarsim}, Python {self.python}, NumPy {self.numpy}, Numba {self.numba}, LLVM {self.llvm}, "
+            f"{self.blas}"
+        )
+
+
+def vector_bits() -> int:
+    """Width of the processor's vector registers [bits], as far as LLVM uses them."""
+    features = llvm.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx") else 128
+
+
+def _line(path: Path) -> str | None:
+    try:
+        return path.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _cpu() -> str:
+    lines = (_line(_CPU_INFO) or "").splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    found = [entry for entry in threadpool_info() if entry["user_api"] == "blas"]
+    # SciPy brings one of its own
+    own = [entry for entry in found if "numpy" in entry["filepath"]] or found
+    if own:
+        said = (own[0]["internal_api"], own[0].get("version"), own[0].get("architecture"))
+        return " ".join(text for text in said if text)
+    built: Any = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{built.get('name', 'unknown')} {built.get('version', '')}".strip()
