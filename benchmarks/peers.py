@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -24,7 +25,9 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from xbarsim.bench import Machine
+from xbarsim.entrypoint import first_line
 
+COLUMNS = "task", "size", "peer", "xbarsim [ms]", "peer [ms]", "its time / ours", "agreement"
 GROWTH = 4
 """Power of the size with which time grows at most."""
 FIRST = 5
@@ -51,17 +54,23 @@ class Field:
                 continue
             try:
                 contender = build(problem)
+                start = time.perf_counter()
+                if contender:
+                    contender.work()
+                self.last[name] = problem.n, time.perf_counter() - start
             except ModuleNotFoundError as error:
                 self.out[name] = f"not installed ({error}): {INSTALL.get(name, 'pip install ' + name)}"
             except NotMeasuredError as error:
                 self.out[name] = str(error)
+            except Exception as error:  # whatever it is, the others go on
+                self.out[name] = f"failed at {problem.n} x {problem.n}: {first_line(error)}"
             else:
                 found += [contender] if contender else []
         return found
 
 
 def agreement(problem: Problem, own: Contender, other: Contender) -> float:
-    """Largest difference as a fraction of the largest number; of noise, the standard deviation as a multiple of ours."""
+    """Largest difference as a fraction of the largest number; of noise, its standard deviation over that of ours."""
     a, b = own.answer(own.result), other.answer(other.result)
     if problem.task == NOISE:
         exact = problem.exact()
@@ -81,7 +90,6 @@ def measure(sizes: list[int], rounds: int, limit: float) -> tuple[list[dict[str,
             race(contenders, rounds, limit)
             own, *others = contenders
             for other in others:
-                field.last[other.name] = n, other.times[0]
                 rows.append(
                     {
                         "task": task,
@@ -107,54 +115,84 @@ def versions() -> dict[str, str]:
     return found
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The figures for people."""
-    found = Table(title_justify="left")
-    for name in ("task", "size", "peer", "xbarsim [ms]", "peer [ms]", "its time / ours", "agreement"):
-        found.add_column(name, justify="left" if name in ("task", "peer", "agreement") else "right")
+def cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The figures as text."""
+    found = []
     before = ("", 0)
     for row in rows:
         new = (row["task"], row["size"]) != before
+        ratio = f"{row['ratio']:.2f}" if row["ratio"] < 10.0 else f"{row['ratio']:.0f}"
         said = f"spread {row['agreement']:.3f} of ours" if row["task"] == NOISE else f"{row['agreement']:.0e}"
-        found.add_row(
-            row["task"] if row["task"] != before[0] else "",
-            str(row["size"]) if new else "",
-            row["peer"],
-            f"{row['seconds'] * 1e3:.3g}" if new else "",
-            f"{row['peer_seconds'] * 1e3:.3g}",
-            f"{row['ratio']:.3g}",
-            said,
+        found.append(
+            (
+                row["task"] if row["task"] != before[0] else "",
+                str(row["size"]) if new else "",
+                row["peer"],
+                milliseconds(row["seconds"]) if new else "",
+                milliseconds(row["peer_seconds"]),
+                ratio,
+                said,
+            )
         )
         before = row["task"], row["size"]
     return found
 
 
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}" if seconds < 1.0 else f"{seconds * 1e3:.0f}"
+
+
+def show(rows: list[dict[str, Any]], missing: list[str]) -> None:
+    """Print the figures for people."""
+    found = Table(title_justify="left")
+    for name in COLUMNS:
+        found.add_column(name, justify="left" if name in ("task", "peer", "agreement") else "right")
+    for line in cells(rows):
+        found.add_row(*line)
+    console = Console(width=130)
+    console.print(Machine.this().describe(), highlight=False)
+    console.print(", ".join(f"{name} {number}" for name, number in versions().items()), highlight=False)
+    console.print(found)
+    for line in missing:
+        console.print(f"no figures: {line}", highlight=False, markup=False)
+
+
+def show_markdown(rows: list[dict[str, Any]], missing: list[str]) -> None:
+    """Print the figures for a page of text."""
+    about = "; ".join(line.removeprefix("note: ") for line in Machine.this().describe().splitlines())
+    click.echo(f"{about}; {', '.join(f'{name} {number}' for name, number in versions().items())}.\n")
+    for line in (COLUMNS, ["---", "---:", "---", "---:", "---:", "---:", "---"], *cells(rows)):
+        click.echo(f"| {' | '.join(line)} |")
+    click.echo("\nNo figures:\n" if missing else "")
+    for line in missing:
+        click.echo(f"- {line}")
+
+
 @click.command()
 @click.option("--sizes", help="Rows and columns, with commas [default: 64,128,256,512,1024; quick: 64].")
 @click.option("--rounds", type=click.IntRange(1), help="Turns of each tool [default: 10; quick: 3].")
-@click.option("--limit", type=float, help="Seconds for one tool at one task and size [default: 5; quick: 1].")
+@click.option("--limit", type=float, help="Seconds for one tool at one task and size [default: 2; quick: 1].")
 @click.option("--quick", is_flag=True, help="Smaller defaults.")
 @click.option("--json", "as_json", is_flag=True, help="Print for programs.")
-def main(sizes: str | None, rounds: int | None, limit: float | None, quick: bool, as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the table for a page of text.")
+def main(
+    sizes: str | None, rounds: int | None, limit: float | None, quick: bool, as_json: bool, as_markdown: bool
+) -> None:
     """Time xbarsim against other tools at the same work."""
     counts = [int(size) for size in (sizes or ("64" if quick else "64,128,256,512,1024")).split(",")]
-    rounds, limit = rounds or (3 if quick else 10), limit or (1.0 if quick else 5.0)
+    rounds, limit = rounds or (3 if quick else 10), limit or (1.0 if quick else 2.0)
     for library in ("scipy.sparse.linalg", "torch"):  # they bring pools of threads, which only their import makes known
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(library)
     with threadpool_limits(limits=1):
         rows, missing = measure(counts, rounds, limit)
-    machine = Machine.this()
     if as_json:
-        report = {"machine": machine.model_dump(), "peers": versions(), "rows": rows, "missing": missing}
+        report = {"machine": Machine.this().model_dump(), "peers": versions(), "rows": rows, "missing": missing}
         click.echo(json.dumps(report, indent=2))
-        return
-    console = Console(width=130)
-    console.print(machine.describe(), highlight=False)
-    console.print(", ".join(f"{name} {number}" for name, number in versions().items()), highlight=False)
-    console.print(table(rows))
-    for line in missing:
-        console.print(f"no figures: {line}", highlight=False, markup=False)
+    elif as_markdown:
+        show_markdown(rows, missing)
+    else:
+        show(rows, missing)
 
 
 if __name__ == "__main__":

@@ -171,6 +171,13 @@ def test_what_cannot_be_asked(xbarsim: Any) -> None:
     assert_one_line_error(xbarsim("bench", "--markdown", "--json"), "--markdown")
 
 
+def test_kernels_that_are_not_compiled_are_not_timed(xbarsim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xbarsim.bench import measuring
+
+    monkeypatch.setattr(measuring, "COMPILED", False)
+    assert_one_line_error(xbarsim(*FEW), "NUMBA_DISABLE_JIT")
+
+
 def _blas() -> list[int]:
     return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
 

@@ -18,6 +18,8 @@ __all__ = ["Machine", "vector_bits"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_NARROW = {"Haswell", "Zen"}
+"""Processors for which OpenBLAS has 256-bit kernels; it takes those that it does not know for one of these."""
 
 
 class Machine(Spec):
@@ -61,14 +63,27 @@ class Machine(Spec):
             blas=_blas(),
         )
 
-    def describe(self) -> str:
-        """Two lines for people."""
-        clock = f", governor {self.governor}" if self.governor else ""
+    @property
+    def note(self) -> str:
+        """What BLAS leaves unused of this processor, and how to change that; empty where it does not."""
+        core = self.blas.split()[-1]
+        if self.vector_bits < 512 or core not in _NARROW:
+            return ""
         return (
-            f"{self.cpu} ({self.architecture}), {self.cores} cores{clock}, {self.vector_bits}-bit vectors\n"
-            f"xbarsim {self.xbarsim}, Python {self.python}, NumPy {self.numpy}, Numba {self.numba}, LLVM {self.llvm}, "
-            f"{self.blas}"
+            f"note: this BLAS takes the processor for a {core} and uses half of its vectors; "
+            f"OPENBLAS_CORETYPE=SkylakeX makes it a stronger opponent"
         )
+
+    def describe(self) -> str:
+        """A few lines for people."""
+        clock = f", governor {self.governor}" if self.governor else ""
+        lines = (
+            f"{self.cpu} ({self.architecture}), {self.cores} cores{clock}, {self.vector_bits}-bit vectors",
+            f"xbarsim {self.xbarsim}, Python {self.python}, NumPy {self.numpy}, Numba {self.numba}, LLVM {self.llvm}, "
+            f"{self.blas}",
+            self.note,
+        )
+        return "\n".join(line for line in lines if line)
 
 
 def vector_bits() -> int:

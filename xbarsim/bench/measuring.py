@@ -11,6 +11,8 @@ from xbarsim.bench.case import Case
 from xbarsim.bench.machine import Machine
 from xbarsim.bench.report import Figure, Report, Times
 from xbarsim.bench.timing import take_turns
+from xbarsim.errors import DataError
+from xbarsim_kernels._jit import COMPILED
 
 __all__ = ["measure"]
 
@@ -37,10 +39,17 @@ def measure(
     quick : less time for each case
     progress : called with 1 after each case
 
+    Raises
+    ------
+    DataError
+        Kernels are not compiled, since NUMBA_DISABLE_JIT is set.
+
     Notes
     -----
     BLAS has one thread meanwhile, and afterwards as many as before.
     """
+    if not COMPILED:
+        raise DataError("NUMBA_DISABLE_JIT is set, and kernels that are not compiled have no speed to measure")
     figures = []
     with threadpool_limits(limits=1):
         for case in cases:

@@ -40,7 +40,12 @@ class Times(Spec):
     @property
     def noise(self) -> float:
         """How far the median lies above the best time, as a fraction."""
-        return self.median / self.best - 1.0 if self.turns >= _FEW_TURNS else _UNKNOWN_NOISE
+        return self.median / self.best - 1.0 if self.is_repeated else _UNKNOWN_NOISE
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether there were enough turns to tell their noise."""
+        return self.turns >= _FEW_TURNS
 
 
 class Figure(Spec):

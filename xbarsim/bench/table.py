@@ -21,7 +21,8 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     for figure in report.figures:
         own = figure.own
         rate = f"{_scaled(own.rate)}{figure.unit if figure.unit == 'FLOP' else ' ' + figure.unit}/s"
-        head = [figure.kernel, figure.size, _milliseconds(own.best), f"{100.0 * own.noise:.0f}", rate]
+        noise = f"{100.0 * own.noise:.0f}" if own.is_repeated else ""
+        head = [figure.kernel, figure.size, _milliseconds(own.best), noise, rate]
         for limit in figure.limits:
             share = 100.0 * figure.share(limit)
             found.append((*head, limit.name, _scaled(limit.rate), f"{share:.{0 if share >= 10.0 else 1}f}"))
@@ -47,7 +48,8 @@ def changes(found: Sequence[Change]) -> list[tuple[str, ...]]:
 
 def markdown(report: Report) -> str:
     """The machine and the table of figures."""
-    lines = [f"Machine: {' '.join(report.machine.describe().splitlines())}; {_threads(report.threads)}.", ""]
+    about = [line.removeprefix("note: ") for line in report.machine.describe().splitlines()]
+    lines = [f"{'; '.join(about)}; {_threads(report.threads)}.", ""]
     for cells in (COLUMNS, ["---"] * 2 + ["---:"] * 2 + ["---:", "---", "---:", "---:"], *rows(report)):
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

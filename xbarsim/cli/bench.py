@@ -91,7 +91,8 @@ def _print_changes(report: Report, found: Comparison) -> None:
 def _print(title: str, columns: tuple[str, ...], texts: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich.markup import escape
 
-    table = new_table(escape(title))
+    click.echo(title)
+    table = new_table("")
     for name in columns:
         table.add_column(escape(name), justify="left" if name in texts else "right")
     for row in rows:

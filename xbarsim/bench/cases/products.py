@@ -24,7 +24,7 @@ _BATCH = 256
 _TILE = 128
 _SIZES = 128, 1024
 _KEY = np.uint64(1)
-_PEAK_STEPS = 100_000
+_PEAK_STEPS = 400_000
 
 
 def cases() -> Iterator[Case]:
