@@ -168,7 +168,7 @@ def versions() -> str:
     if shutil.which("ngspice"):
         said = subprocess.run(["ngspice", "--version"], capture_output=True, text=True, check=False).stdout
         found += re.findall(r"ngspice-\S+", said)[:1]
-    return f"{Machine.this().describe()}; {', '.join(found)}"
+    return f"{Machine.this().name}; one thread; {', '.join(found)}"
 
 
 @click.command()

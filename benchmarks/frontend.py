@@ -171,7 +171,7 @@ def measure(name: str, case: Case, path: Path, rounds: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The figures for people."""
-    found = Table(title=f"{Machine.this().describe()}, onnxruntime {ort.__version__}", title_justify="left")
+    found = Table(title=f"{Machine.this().name}; one thread, onnxruntime {ort.__version__}", title_justify="left")
     for column in ("network", "xbarsim [ms]", "onnxruntime [ms]", "time / its time", "memory above its [MB]"):
         found.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:

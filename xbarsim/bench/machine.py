@@ -74,6 +74,11 @@ class Machine(Spec):
             f"OPENBLAS_CORETYPE=SkylakeX makes it a stronger opponent"
         )
 
+    @property
+    def name(self) -> str:
+        """Processor, Python and NumPy, for titles."""
+        return f"{self.cpu}, {self.cores} cores; Python {self.python}, NumPy {self.numpy}"
+
     def describe(self) -> str:
         """A few lines for people."""
         clock = f", governor {self.governor}" if self.governor else ""
