@@ -27,11 +27,14 @@ from threadpoolctl import threadpool_limits
 from xbarsim.bench import Machine
 from xbarsim.entrypoint import first_line
 
-COLUMNS = "task", "size", "peer", "xbarsim [ms]", "peer [ms]", "its time / ours", "agreement"
+COLUMNS = "task", "size", "xbarsim [ms]", "peer", "peer [ms]", "its time / ours", "agreement"
 GROWTH = 4
 """Power of the size with which time grows at most."""
 FIRST = 5
 """Multiples of a tool's time that its first run may take alone."""
+
+ALONE = dict.fromkeys(("peer", "peer_seconds", "ratio", "agreement"))
+"""What stands where no peer is left."""
 
 
 class Field:
@@ -78,6 +81,13 @@ def agreement(problem: Problem, own: Contender, other: Contender) -> float:
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
+def compared(problem: Problem, own: Contender, other: Contender) -> dict[str, Any]:
+    """One peer's side of a row."""
+    theirs = min(other.times)
+    ratio, agreed = theirs / min(own.times), agreement(problem, own, other)
+    return {"peer": other.name, "peer_seconds": theirs, "ratio": ratio, "agreement": agreed}
+
+
 def measure(sizes: list[int], rounds: int, limit: float) -> tuple[list[dict[str, Any]], list[str]]:
     """All figures, and what is missing from them and why."""
     rows: list[dict[str, Any]] = []
@@ -89,18 +99,8 @@ def measure(sizes: list[int], rounds: int, limit: float) -> tuple[list[dict[str,
             contenders = field.contenders(problem)
             race(contenders, rounds, limit)
             own, *others = contenders
-            for other in others:
-                rows.append(
-                    {
-                        "task": task,
-                        "size": n,
-                        "peer": other.name,
-                        "seconds": min(own.times),
-                        "peer_seconds": min(other.times),
-                        "ratio": min(other.times) / min(own.times),
-                        "agreement": agreement(problem, own, other),
-                    }
-                )
+            mine = {"task": task, "size": n, "seconds": min(own.times)}
+            rows += [mine | compared(problem, own, other) for other in others] or [mine | ALONE]
         for name, reason in field.out.items():
             missing["; ".join([name, reason] if "installed" in reason else [name, task, reason])] = None
     return rows, list(missing)
@@ -120,22 +120,22 @@ def cells(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     found = []
     before = ("", 0)
     for row in rows:
-        new = (row["task"], row["size"]) != before
-        ratio = f"{row['ratio']:.2f}" if row["ratio"] < 10.0 else f"{row['ratio']:.0f}"
-        said = f"spread {row['agreement']:.3f} of ours" if row["task"] == NOISE else f"{row['agreement']:.0e}"
-        found.append(
-            (
-                row["task"] if row["task"] != before[0] else "",
-                str(row["size"]) if new else "",
-                row["peer"],
-                milliseconds(row["seconds"]) if new else "",
-                milliseconds(row["peer_seconds"]),
-                ratio,
-                said,
-            )
-        )
-        before = row["task"], row["size"]
+        task, size = row["task"], row["size"]
+        own = [task if task != before[0] else "", "", ""]
+        if (task, size) != before:
+            own[1:] = str(size), milliseconds(row["seconds"])
+        found.append((*own, *peer_cells(row)))
+        before = task, size
     return found
+
+
+def peer_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A peer's side of a row as text."""
+    if row["peer"] is None:
+        return "none", "", "", ""
+    ratio = f"{row['ratio']:.2f}" if row["ratio"] < 10.0 else f"{row['ratio']:.0f}"
+    said = f"spread {row['agreement']:.3f} of ours" if row["task"] == NOISE else f"{row['agreement']:.0e}"
+    return row["peer"], milliseconds(row["peer_seconds"]), ratio, said
 
 
 def milliseconds(seconds: float) -> str:
@@ -161,7 +161,7 @@ def show_markdown(rows: list[dict[str, Any]], missing: list[str]) -> None:
     """Print the figures for a page of text."""
     about = "; ".join(line.removeprefix("note: ") for line in Machine.this().describe().splitlines())
     click.echo(f"{about}; {', '.join(f'{name} {number}' for name, number in versions().items())}.\n")
-    for line in (COLUMNS, ["---", "---:", "---", "---:", "---:", "---:", "---"], *cells(rows)):
+    for line in (COLUMNS, ["---", "---:", "---:", "---", "---:", "---:", "---"], *cells(rows)):
         click.echo(f"| {' | '.join(line)} |")
     click.echo("\nNo figures:\n" if missing else "")
     for line in missing:

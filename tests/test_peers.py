@@ -43,6 +43,17 @@ def test_all_do_the_same_work() -> None:
         assert any(line.startswith(f"{name}; not installed") and "pip install" in line for line in missing), name
 
 
+def test_rows_are_shown_once_each() -> None:
+    own = {"task": peer_tools.IDEAL, "size": 16, "seconds": 0.5}
+    first = own | {"peer": "a", "peer_seconds": 1.0, "ratio": 2.0, "agreement": 1e-7}
+    lonely = own | {"size": 32} | peers.ALONE
+    assert peers.cells([first, first | {"peer": "b", "ratio": 20.0}, lonely]) == [
+        (peer_tools.IDEAL, "16", "500", "a", "1000", "2.00", "1e-07"),
+        ("", "", "", "b", "1000", "20", "1e-07"),
+        ("", "32", "500", "none", "", "", ""),
+    ]
+
+
 def test_other_numbers_show(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = peer_tools.Problem.of(peer_tools.IDEAL, 16)
     own, other = peer_tools.ours(problem), peer_tools.numpy(problem)

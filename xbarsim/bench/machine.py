@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import llvmlite.binding as llvm
 import numpy as np
+from pydantic import Field
 from threadpoolctl import threadpool_info
 
 from xbarsim.spec import Spec
 from xbarsim.versions import versions
 
-__all__ = ["Machine", "vector_bits"]
+__all__ = ["Machine", "Text", "vector_bits"]
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -22,26 +23,30 @@ _NARROW = {"Haswell", "Zen"}
 """Processors for which OpenBLAS has 256-bit kernels; it takes those that it does not know for one of these."""
 
 
+Text = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+"""One line, which a terminal shows and does not obey."""
+
+
 class Machine(Spec):
     """Processor, and versions of what computes."""
 
-    cpu: str
+    cpu: Text
     """Name that the processor gives itself."""
-    architecture: str
+    architecture: Text
     """The processor as LLVM knows it, which the kernels are compiled for."""
     cores: int
     """Processors that this process may use."""
-    governor: str | None
+    governor: Text | None
     """What sets the processor's clock; None where the system does not say."""
     vector_bits: int
     """Width of the vector registers that the kernels are compiled for."""
-    system: str
-    xbarsim: str
-    python: str
-    numpy: str
-    numba: str
-    llvm: str
-    blas: str
+    system: Text
+    xbarsim: Text
+    python: Text
+    numpy: Text
+    numba: Text
+    llvm: Text
+    blas: Text
     """The library behind NumPy's products, with its version and the processor it takes this one for."""
 
     @staticmethod

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from xbarsim.bench.machine import Machine
+from xbarsim.bench.machine import Machine, Text
 from xbarsim.errors import DataError
-from xbarsim.spec import Count, Flag, Positive, Spec, explain
+from xbarsim.spec import Count, Flag, Spec
 
 __all__ = ["Figure", "Report", "Times", "read_report"]
 
@@ -19,16 +19,20 @@ _UNKNOWN_NOISE = 0.25
 """Noise of times of which there are too few to tell."""
 
 
+Seconds = Annotated[float, Field(strict=True, ge=1e-12, le=1e9)]
+Amount = Annotated[float, Field(strict=True, ge=1.0, le=1e24)]
+
+
 class Times(Spec):
     """What one contender took."""
 
-    name: str
+    name: Text
     """``xbarsim``, or what limits it."""
-    count: Positive
+    count: Amount
     """What was done, in the unit of the figure; with several threads, by all of them together."""
-    best: Positive
+    best: Seconds
     """Shortest time [s]."""
-    median: Positive
+    median: Seconds
     """Time [s] of which half of the turns took no longer."""
     turns: Count
 
@@ -51,9 +55,9 @@ class Times(Spec):
 class Figure(Spec):
     """One line: a kernel at a size, and what it was measured against."""
 
-    kernel: str
-    size: str
-    unit: str
+    kernel: Text
+    size: Text
+    unit: Text
     """What is counted, such as FLOP."""
     own: Times
     limits: tuple[Times, ...] = Field(min_length=1)
@@ -100,4 +104,8 @@ def read_report(path: str | Path) -> Report:
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        raise DataError(f"{path}: is no report of xbarsim bench: {explain(Report, None, error)}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200]
+        raise DataError(
+            f"{path}: is no report of xbarsim bench: {where}{': ' if where else ''}{first['msg']}"
+        ) from None
