@@ -163,7 +163,7 @@ def show_markdown(rows: list[dict[str, Any]], missing: list[str]) -> None:
     click.echo(f"{about}; {', '.join(f'{name} {number}' for name, number in versions().items())}.\n")
     for line in (COLUMNS, ["---", "---:", "---:", "---", "---:", "---:", "---"], *cells(rows)):
         click.echo(f"| {' | '.join(line)} |")
-    click.echo("\nNo figures:\n" if missing else "")
+    click.echo("\nWhat is missing, and why:\n" if missing else "")
     for line in missing:
         click.echo(f"- {line}")
 
