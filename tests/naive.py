@@ -461,9 +461,9 @@ def product(weights, macro, x):
     significance = significances(slices, device.levels)
     scales = full_scales(weights, mapping)
     gain = gain_of(chip)
-    lossless = adc.range.kind == "lossless"
-    ideal = adc.bits is None and not lossless
-    columns, terms = seen_columns(macro, "aged", lossless and not before)
+    integer = adc.range.kind in ("integer", "lossless")
+    ideal = adc.bits is None and not integer
+    columns, terms = seen_columns(macro, "aged", integer and not before)
     result = Product(np.empty((n_out, x.shape[1])), math.inf, 0, 0, 0)
     tiles = [range(start, min(start + chip.array.rows, n_in)) for start in range(0, n_in, chip.array.rows)]
 
@@ -497,7 +497,7 @@ def product(weights, macro, x):
         if not ideal:
             bits, codes_signed = adc_bits_and_sign(chip, lines.digit_max, signed and dac.signed == "bipolar")
             low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if codes_signed else (0, 2**bits - 1)
-            if lossless:
+            if integer:
                 lsb = (lrs - hrs) / (device.levels - 1) * volts
             elif adc.range.kind == "array":
                 lsb = chip.array.rows * (lrs - hrs if before else lrs) * dac.v_read / high
@@ -520,7 +520,7 @@ def product(weights, macro, x):
                         total = kept * lsb / volts if kept else 0.0
                     parts.append(weight * total)
             totals[name] = math.fsum(parts)
-        result.y[:, p] = (combined(totals, lines.level_sum, lossless) - correction) * lines.value_of_level
+        result.y[:, p] = (combined(totals, lines.level_sum, integer) - correction) * lines.value_of_level
     return result
 
 

@@ -379,6 +379,14 @@ TOP = "adc, array, dac, description, device, faults, mapping, name, placement, s
             {"adc.range.kind": "lossless", "device.levels": 4},
             "adc.range.kind = 'lossless' needs dac.bits: sums must be integers",
         ),
+        (
+            {"adc.range.kind": "integer", "adc.bits": 4, "device.levels": 4},
+            "adc.range.kind = 'integer' needs dac.bits: sums must be integers",
+        ),
+        (
+            {"adc.range.kind": "integer", "device.levels": 4, "dac.bits": 4},
+            "adc.range.kind = 'integer' needs adc.bits; 'lossless' takes as many as sums need",
+        ),
         ({"dac.input_slices": 2}, "dac.input_slices = 2 needs dac.bits"),
         ({"dac.bits": 8, "dac.input_slices": 3}, "dac.input_slices = 3 must divide dac.bits = 8"),
         (

@@ -11,8 +11,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from xbarsim import Chip, ChipError, DataError, Macro, Ranges
-from xbarsim.cells import Cells
-from xbarsim.effective import effective, read_variance
 from xbarsim.macro import Activity
 
 IDEAL = Chip.load("ideal")
@@ -72,11 +70,13 @@ def designs(draw):
         changes["adc.subtract"] = draw(st.sampled_from([None, "before", "after"]))
     bits, cycles = draw(st.sampled_from([(None, 1), (5, 1), (4, 2)]))
     changes |= {"dac.bits": bits, "dac.input_slices": cycles}
-    how = draw(st.sampled_from(["ideal", "calibration", "array", "lossless"]))
+    how = draw(st.sampled_from(["ideal", "calibration", "array", "integer", "lossless"]))
     if how in ("calibration", "array"):
         changes |= {"adc.bits": draw(st.sampled_from([4, 8])), "adc.range": {"kind": how}}
     elif how == "lossless" and levels and bits:
         changes["adc.range"] = {"kind": "lossless"}
+    elif how == "integer" and levels and bits:
+        changes |= {"adc.bits": draw(st.sampled_from([3, 6])), "adc.range": {"kind": "integer"}}
     if draw(st.booleans()):
         changes |= STUCK
     if draw(st.booleans()):
@@ -270,55 +270,6 @@ def test_the_transposed_product_equals_the_transposed_circuit():
     through = naive.oracle.transfer_matrix(g.T[::-1, ::-1], 2.0, 3.0, 40.0, 15.0)[::-1, ::-1]
     found = (through[:, 0::2] - through[:, 1::2]) / IDEAL.device.g_range * np.abs(WEIGHTS).max()
     np.testing.assert_allclose(macro.T @ np.eye(20), found.astype(float), rtol=0, atol=1e-12)
-
-
-# -- read noise --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("kind", "low"), [("two-column", 0.93), ("differential", 0.8)])
-def test_read_noise_behind_wires_is_right_to_first_order(kind, low):
-    """Against a literal redraw of all cells and a new solution for each read, 64 x 64 cells of 100 uS, 2 ohm.
-
-    The model leaves out what a cell's fluctuation changes in the currents of others, which weakens it: it gives up to
-    7 % (20 % where half of the signal is lost) more than the redraw. Of 300 reads, a standard deviation over 32
-    outputs is known to 0.7 %. Without the wires' share it would be 12 % (70 %) too much.
-    """
-    rng = np.random.default_rng(0)
-    weights, x = rng.normal(size=(32, 64)), rng.random(64)
-    lines = {"wires.r_wordline": 2.0, "wires.r_bitline": 2.0}
-    chip = mapped(kind, device__read_noise={"kind": "proportional", "sigma": 0.05}).replace(lines)
-    macro = Macro(weights, chip)
-    levels = np.ascontiguousarray(np.repeat(macro.quantise(x[:, None]), 2000, axis=1))
-    modelled = np.sqrt(macro.multiply(levels).var(axis=1).mean())
-    aged, redrawn = macro.stages.aged, []
-    for _ in range(300):
-        g = Cells(aged.g * (1 + 0.05 * rng.standard_normal(aged.g.shape)), aged.reference, aged.owned)
-        redrawn.append(
-            effective(g, chip, macro.tiling, 1).weights(chip, np.full(32, np.abs(weights).max()), macro.tiling) @ x
-        )
-    literal = np.sqrt(np.var(redrawn, axis=0).mean())
-    assert low < literal / modelled < 1.01
-    bare = Macro(weights, chip.replace(dict.fromkeys(lines, 0.0)))
-    unweakened = np.sqrt(bare.multiply(levels).var(axis=1).mean())
-    assert unweakened > 1.05 * modelled
-
-
-def test_a_series_resistance_damps_noise_twice():
-    """``d(g/(1 + g r))/dg`` is ``1/(1 + g r)**2``."""
-    law = {"device.iv": {"kind": "series", "r_series": 5e3}, "device.read_noise": {"kind": "normal", "sigma": 1e-7}}
-    stages = Macro(WEIGHTS, mapped("two-column").replace(law)).stages
-    variance = read_variance(stages.aged, stages.effective, mapped("two-column").replace(law)).g
-    np.testing.assert_allclose(variance, 1e-14 / (1 + 5e3 * stages.aged.g) ** 4, rtol=1e-12)
-
-
-def test_noise_of_a_cell_is_never_more_than_without_wires():
-    """Also of open cells, of which wires tell nothing, and of those that carry less than sneaks past them."""
-    chip = mapped("two-column", device__read_noise={"kind": "normal", "sigma": 1e-6}, device__g_hrs=0.0)
-    chip = chip.replace(LINES | {"faults.p_stuck_off": 0.2, "faults.g_stuck_off": [0.0, 1e-9]})
-    stages = Macro(WEIGHTS, chip).stages
-    variance = read_variance(stages.aged, stages.effective, chip).g
-    assert (variance <= 1e-12).all()
-    assert (variance > 0).all()
 
 
 @pytest.mark.parametrize("r", [1e6, 1e12, 1e100, 1e300])

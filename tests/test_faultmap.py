@@ -36,6 +36,22 @@ FAULTY = {
 }
 
 
+def test_only_the_conductances_of_stuck_cells_are_kept():
+    kind = np.array([[0, 1, 0], [-1, 0, 1]], np.int8)
+    dense = CellFaults(kind, np.array([[9.0, 1.0, 9.0], [2.0, 9.0, 3.0]]), 0.5, 0.25)
+    compact = CellFaults(kind, np.array([1.0, 2.0, 3.0]), 0.5, 0.25)
+    for faults in (dense, compact):
+        np.testing.assert_array_equal(faults.stuck, [1.0, 2.0, 3.0])
+        np.testing.assert_array_equal(faults.g, [[np.nan, 1.0, np.nan], [2.0, np.nan, 3.0]])
+        g = np.full((2, 3), 7.0)
+        np.testing.assert_array_equal(faults.apply(g), [[7.0, 1.0, 7.0], [2.0, 7.0, 3.0]])
+        assert (g == 7.0).all()
+        kept = faults.within(np.array([[True, False, True], [True, True, True]]))
+        np.testing.assert_array_equal(kept.kind, [[0, 0, 0], [-1, 0, 1]])
+        np.testing.assert_array_equal(kept.stuck, [2.0, 3.0])
+        assert kept.absent == 1
+
+
 def test_the_arrays_of_a_map_are_named_by_tile_and_polarity():
     """``row tile.column tile.array``: array 0 holds the plus cells of separate pairs, array 1 the minus cells."""
     kinds = {name: np.zeros((4, 3), np.int8) for name in ("0.0.0", "0.0.1", "1.0.0", "1.0.1")}

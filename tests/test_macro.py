@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from xbarsim import ChipError, DataError, Macro, Ranges
 from xbarsim.macro import Activity
+from xbarsim.paths import PATHS, choose
 from xbarsim_kernels.analog import Panels
 
 # -- the whole chip against its twin -----------------------------------------------------------------------------------
@@ -57,7 +58,7 @@ def designs(draw):
         changes["adc.subtract"] = draw(st.sampled_from([None, "before", "after"]))
     bits, cycles = draw(st.sampled_from([(None, 1), (3, 1), (8, 1), (4, 2), (6, 3), (4, 4)]))
     changes |= {"dac.bits": bits, "dac.input_slices": cycles}
-    how = draw(st.sampled_from(["ideal", "calibration", "array", "lossless"]))
+    how = draw(st.sampled_from(["ideal", "calibration", "array", "integer", "lossless"]))
     if how in ("calibration", "array"):
         changes |= {
             "adc.bits": draw(st.sampled_from([2, 5, 9])),
@@ -68,8 +69,11 @@ def designs(draw):
             changes["adc.range"]["percentile"] = draw(st.sampled_from([100.0, 90.0]))
     elif how == "lossless" and levels and bits:
         changes["adc.range"] = {"kind": "lossless"}
+    elif how == "integer" and levels and bits:
+        changes |= {"adc.bits": draw(st.sampled_from([3, 6])), "adc.range": {"kind": "integer"}}
     if draw(st.booleans()):
         changes["device.c2c"] = {"kind": "normal", "sigma": 2e-6}
+    if draw(st.booleans()):
         changes["faults.p_stuck_on"] = changes["faults.p_stuck_off"] = 0.1
         changes["faults.g_stuck_off"] = draw(st.sampled_from([None, 0.0]))
     chip = mapped(kind, reference).replace(changes)
@@ -77,15 +81,23 @@ def designs(draw):
     weights = matrix(draw(st.sampled_from(["normal", "sparse", "zeros", "equal"])), n_out, n_in, rng)
     x = rng.normal(size=(n_in, 2)) * 10.0 ** rng.uniform(-3, 3)
     x = np.abs(x) if draw(st.booleans()) else x
-    return chip, weights, x, draw(st.sampled_from([1.0, 0.6]))
+    paths = [path for path in PATHS if path == "auto" or allowed(chip, n_in, path)]
+    return chip, weights, x, draw(st.sampled_from([1.0, 0.6])), draw(st.sampled_from(paths))
+
+
+def allowed(chip, n_in, path):
+    try:
+        return choose(chip, n_in, path).path == path
+    except ChipError:
+        return False
 
 
 @settings(deadline=None, derandomize=True, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(designs())
 def test_a_macro_equals_the_naive_chip(design):
     """Codes are integers, so results agree to rounding unless a sum lies on a rounding edge, which the twin reports."""
-    chip, weights, x, calibrated = design
-    macro = Macro(weights, chip, calibration=calibrated * x, seed=1)
+    chip, weights, x, calibrated, path = design
+    macro = Macro(weights, chip, calibration=calibrated * x, seed=1, path=path)
     twin = naive.product(weights, macro, x)
     assume(twin.edge > 1e-9)
     y = macro @ x
@@ -373,7 +385,7 @@ def test_a_report_says_what_a_macro_is():
     assert (report.tiles, report.cells, report.adc_bits) == (6, 350, 8)
     assert report.ranges == macro.ranges == Ranges(1.0, False, macro.ranges.i_max)
     assert report.plan == macro.plan
-    assert report.plan.startswith("converted: ")
+    assert report.plan.startswith("tiled: ")
     assert report.faults == macro.faults.count()
     assert (macro.n_tiles, macro.n_cells) == (6, 350)
 

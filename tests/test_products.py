@@ -143,6 +143,35 @@ def test_lossless_conversion_loses_nothing_in_single_precision(kind, reference, 
     np.testing.assert_array_equal(single @ x, (exact @ x).astype(np.float32))
 
 
+@pytest.mark.parametrize(("kind", "reference", "subtract"), LOSSLESS)
+def test_integer_sums_beyond_the_codes_are_clipped(kind, reference, subtract):
+    """One output of integer cells and inputs: its codes are the integer sums, and every bit less clips them earlier."""
+    rng = np.random.default_rng(3)
+    weights, x = rng.normal(size=(1, 40)), np.abs(rng.normal(size=(40, 300)))
+    chip = mapped(kind, reference, device__levels=4, device__g_hrs=1e-6, dac__bits=2, array__rows=40)
+    chip = chip.replace({"adc.subtract": None if kind == "offset" else subtract, "adc.range": {"kind": "lossless"}})
+    lossless = Macro(weights, chip, calibration=x)
+    enough = lossless.report().adc_bits
+    before = chip.subtracts_before
+    names = {"digital": ["plus"], "column": ["plus", "reference"], None: ["plus", "minus"]}[reference]
+    device = chip.device
+    cells = [np.rint((naive.cells(lossless, name)[:, 0, 0] - device.g_hrs) / device.g_range * 3) for name in names]
+    sums = np.array([cell @ lossless.quantise(x) for cell in cells])
+    sums = sums[:1] - sums[1:] if before else sums
+    signs, zero = ([1, -1][: len(sums)], 2 if reference == "digital" else 0)
+    unit = np.abs(weights).max() * lossless.ranges.x_max / 3 / (1 if kind == "offset" else 3)
+    for bits in range(2, enough + 1):
+        integer = chip.replace({"adc.bits": bits, "adc.range": {"kind": "integer"}})
+        macro = Macro(weights, integer, calibration=x)
+        low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if before else (0, 2**bits - 1)
+        kept = np.clip(sums, low, high)
+        expected = signs @ kept - zero * lossless.quantise(x).sum(axis=0)
+        np.testing.assert_allclose(macro @ x, expected[None] * unit, rtol=0, atol=1e-9 * unit)
+        assert macro.activity.adc_clipped == (kept != sums).sum()
+    np.testing.assert_array_equal(macro @ x, lossless @ x)
+    assert macro.activity.adc_clipped == 0
+
+
 def test_sums_that_single_precision_does_not_hold_are_refused():
     chip = IDEAL.replace({"device.levels": 256, "dac.bits": 8, "array.rows": 256, "adc.range": {"kind": "lossless"}})
     with pytest.raises(ChipError) as caught:

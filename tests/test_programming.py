@@ -8,6 +8,7 @@ import naive
 import numpy as np
 import pytest
 
+import xbarsim.macro
 from xbarsim import Chip, DataError, Macro, programming
 from xbarsim.tiling import Tiling
 
@@ -50,6 +51,46 @@ def test_targets_do_not_depend_on_how_many_weights_are_encoded_at_once(design, m
     whole = all_cells(Macro(WEIGHTS, chip(SMALL, design)), "target")
     monkeypatch.setattr(programming, "_PASS", 7 * len(WEIGHTS))
     np.testing.assert_array_equal(all_cells(Macro(WEIGHTS, chip(SMALL, design)), "target"), whole)
+
+
+PARTS = [
+    {"device.read_noise": {"kind": "proportional", "sigma": 0.1}},
+    {"dac.bits": 6, "adc.bits": 8, "adc.subtract": "after", "device.read_noise": {"kind": "normal", "sigma": 1e-7}},
+    {"mapping.kind": "offset", "device.read_noise": {"kind": "normal", "sigma": 1e-7}},
+    {"mapping.kind": "offset", "dac.bits": 6, "adc.bits": 8},
+    {"mapping.kind": "two-column", "mapping.pruned_cells": False, "array.pairs": "separate"},
+]
+
+
+@pytest.mark.parametrize("design", PARTS, ids=str)
+def test_products_and_faults_do_not_depend_on_how_many_cells_are_programmed_at_once(design, monkeypatch):
+    """Nor on whether the stages before are kept, as they are where a macro is made of its own stages."""
+    weights, x = WEIGHTS.copy(), np.random.default_rng(5).normal(size=(150, 9))
+    weights[::5, ::3] = 0.0
+    built = chip(SMALL, STORM, {"mapping.kind": "differential", "device.levels": 16}, design)
+    found = []
+    for part in (1, 1 << 30):
+        monkeypatch.setattr(xbarsim.macro, "_PART", part)
+        found.append(Macro(weights, built, calibration=x, seed=4))
+    assert len(list(found[0].tiling.parts(1))) == 3
+    found.append(Macro(weights, built, ranges=found[0].ranges, seed=4, stages=found[0].stages))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other @ x, found[0] @ x)
+        assert other.n_cells == found[0].n_cells
+        assert list(other.faults.arrays) == list(found[0].faults.arrays)
+        assert other.faults.count() == found[0].faults.count()
+        for name, stuck in other.faults.arrays.items():
+            np.testing.assert_array_equal(stuck.g, found[0].faults.arrays[name].g)
+
+
+def test_parts_of_a_tiling_are_its_arrays():
+    tiling = Tiling.of(chip(SMALL, {"array.pairs": "separate"}), 60, 150)
+    whole = [(tile.name, tile.inputs.stop - tile.inputs.start, tile.outputs) for tile in tiling]
+    for weights, parts in ((1, 3), (2 * 64 * 60, 2), (10**9, 1)):
+        cut = list(tiling.parts(weights))
+        assert len(cut) == parts
+        assert [(t.name, t.inputs.stop - t.inputs.start, t.outputs) for part in cut for t in part] == whole
+        assert sum(part.n_in for part in cut) == 150
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=lambda d: ", ".join(str(v) for v in d.values()))

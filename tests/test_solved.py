@@ -62,11 +62,13 @@ def designs(draw):
         changes["adc.subtract"] = draw(st.sampled_from([None, "before", "after"]))
     bits, cycles = draw(st.sampled_from([(None, 1), (5, 1), (4, 2), (3, 3)]))
     changes |= {"dac.bits": bits, "dac.input_slices": cycles}
-    how = draw(st.sampled_from(["ideal", "calibration", "array", "lossless"]))
+    how = draw(st.sampled_from(["ideal", "calibration", "array", "integer", "lossless"]))
     if how in ("calibration", "array"):
         changes |= {"adc.bits": draw(st.sampled_from([4, 8])), "adc.range": {"kind": how}}
     elif how == "lossless" and levels and bits:
         changes["adc.range"] = {"kind": "lossless"}
+    elif how == "integer" and levels and bits:
+        changes |= {"adc.bits": draw(st.sampled_from([3, 6])), "adc.range": {"kind": "integer"}}
     if draw(st.booleans()):
         changes |= {"device.c2c": {"kind": "normal", "sigma": 2e-6}, "faults.p_stuck_on": 0.1}
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

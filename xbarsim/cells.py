@@ -5,6 +5,7 @@ Programming, wires and products hand them on from stage to stage.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from xbarsim.chip import Chip
 from xbarsim.device import Device
 from xbarsim.mapping import significances
 from xbarsim.tiling import Tile, Tiling
+from xbarsim_kernels import levels
 
 __all__ = ["Cells", "weigh"]
 
@@ -57,10 +59,10 @@ class Cells:
 
     def present(self, tile: Tile, tiling: Tiling) -> npt.NDArray[np.bool_] | None:
         """Where an array has cells; None for everywhere."""
-        if self.owned.all():
+        owned = self.owned[tile.inputs, tile.outputs]
+        if owned.all():
             return None
-        cells = np.broadcast_to(self.owned[..., None, None], self.g.shape)[_where(tile, tiling)]
-        return cells.reshape(cells.shape[0], -1)
+        return np.repeat(owned, math.prod(self.g[_where(tile, tiling)].shape[2:]), axis=1)
 
     # -- what they stand for -------------------------------------------------------------------------------------------
 
@@ -78,16 +80,22 @@ class Cells:
 
     def weights(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
         """The (n_out, n_in) weights that these conductances realise, which are those that a read sees."""
-        mapping = chip.mapping
+        return np.ascontiguousarray(self.by_input(chip, scale, tiling).T)
+
+    def by_input(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
+        """The same as (n_in, n_out), the order in which cells lie."""
+        mapping, middle = chip.mapping, 0.0
         significance = significances(mapping.weight_slices, chip.device.levels)
+        cells = self.g[:, :, 0]
         if mapping.polarities == 2:
-            value = weigh(self.g[:, :, 0] - self.g[:, :, 1], significance) / chip.read_range
+            others = self.g[:, :, 1]
         elif self.reference.size:
-            columns = np.arange(tiling.n_out) // tiling.outputs
-            value = weigh(self.g[:, :, 0] - self.reference[:, columns], significance) / chip.read_range
+            others = self.reference[:, np.arange(tiling.n_out) // tiling.outputs]
         else:
-            value = weigh(self.g[:, :, 0] - chip.read_states[0], significance) / chip.read_range - chip.middle
-        return np.ascontiguousarray((chip.gain * scale * value).T)
+            others, middle = np.broadcast_to(chip.read_states[0], cells.shape), chip.middle
+        out = np.empty(cells.shape[:2])
+        levels.realised(cells, others, significance, chip.read_range, middle, chip.gain * scale, out)
+        return out
 
 
 def _where(tile: Tile, tiling: Tiling) -> tuple[slice, slice, slice]:

@@ -46,7 +46,7 @@ def check_weights(weights: npt.ArrayLike) -> Array:
         raise DataError("weights must be a 2-D array (n_out, n_in) of numbers") from None
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise DataError(f"weights have shape {matrix.shape}; they must be 2-D (n_out, n_in) and not empty")
-    if not np.isfinite(matrix).all():
+    if not (np.isfinite(matrix.min()) and np.isfinite(matrix.max())):
         raise DataError("weights hold NaN or infinite values")
     return np.ascontiguousarray(matrix)
 

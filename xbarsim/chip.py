@@ -17,7 +17,7 @@ import numpy as np
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
-from xbarsim.converters import Adc, Dac, LosslessRange
+from xbarsim.converters import Adc, Dac
 from xbarsim.device import Device
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import Faults
@@ -101,9 +101,9 @@ class Chip(Spec):
                 "mapping.kind = 'offset' needs a level from mid-range up and below device.g_lrs to stand for zero; "
                 f"{'device.states has' if device.states else 'two levels have'} none"
             )
-        if isinstance(adc.range, LosslessRange) and (device.levels is None or self.dac.bits is None):
+        if adc.counts_levels and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"
-            raise ValueError(f"adc.range.kind = 'lossless' needs {missing}: sums must be integers")
+            raise ValueError(f"adc.range.kind = {adc.range.kind!r} needs {missing}: sums must be integers")
         if not self.read_range > 0.0:
             raise ValueError(f"device.iv: at dac.v_read = {self.dac.v_read:g} V, LRS carries no more current than HRS")
         return self
@@ -152,8 +152,8 @@ class Chip(Spec):
 
     @property
     def removes_baseline(self) -> bool:
-        """Whether the cells' HRS current is removed before conversion (see `LosslessRange`)."""
-        return isinstance(self.adc.range, LosslessRange) and not self.subtracts_before
+        """Whether the cells' HRS current is removed before conversion (see `IntegerRange`)."""
+        return self.adc.counts_levels and not self.subtracts_before
 
     @property
     def needs_calibration(self) -> bool:

@@ -19,8 +19,9 @@ from xbarsim.netlist import deck
 from xbarsim.solution import Solution
 from xbarsim.wires import Wires
 from xbarsim_kernels import analog, merge, potentials
+from xbarsim_kernels.variances import SILENT
 
-__all__ = ["Crossbar"]
+__all__ = ["Crossbar", "through"]
 
 Array = npt.NDArray[np.float64]
 
@@ -105,21 +106,7 @@ class Crossbar:
         return self._transfer
 
     def _merged(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        g, wires = self._linear().astype(dtype), self.wires
-        if wires.are_ideal:
-            return np.ascontiguousarray(g.T)
-        across = slice(None, None, -1 if wires.drive == "right" else 1)
-        along = slice(None, None, -1 if wires.sense == "top" else 1)
-        through = merge.transfer_matrix(
-            np.ascontiguousarray(g[along, across]),
-            wires.r_wordline,
-            wires.r_bitline,
-            wires.r_driver,
-            wires.r_sense,
-            wires.drive == "both",
-            wires.sense == "both",
-        )
-        return np.ascontiguousarray(through[across, along])
+        return through(self._linear().astype(dtype), self.wires)
 
     def _linear(self) -> Array:
         """Conductances of cells with what lies in series with them."""
@@ -148,9 +135,7 @@ class Crossbar:
             x = analog.Panels.of(volts.reshape(self.shape[0], -1))
             out = np.empty((self.shape[1], x.vectors))
             packed = analog.pack(self.transfer_matrix().T, min(self.shape[0], _PASS_ROWS), np.float64)
-            analog.linear(
-                x.values[None], packed, np.empty((0, 0, 0, analog.COLUMNS)), analog.Reads(np.uint64(0), 0, 1), out
-            )
+            analog.linear(x.values[None], packed, SILENT, analog.Reads(np.uint64(0), 0, 1), out)
             return out.reshape(self.shape[1], *volts.shape[1:])
         if volts.ndim == 1:
             return self.solve(volts).i_out
@@ -320,6 +305,24 @@ class Crossbar:
             ends.append(np.where(np.isnan(volts), 0.0, volts))
         wires = potentials.Wires(self.wires.r_wordline, self.wires.r_bitline, *resistances)
         return wires, potentials.Volts(*ends)
+
+
+def through(g: npt.NDArray[Any], wires: Wires) -> npt.NDArray[Any]:
+    """The transfer matrix (cols, rows) of conductances that may lie below zero too, as fluctuating ones can."""
+    if wires.are_ideal:
+        return np.ascontiguousarray(g.T)
+    across = slice(None, None, -1 if wires.drive == "right" else 1)
+    along = slice(None, None, -1 if wires.sense == "top" else 1)
+    matrix = merge.transfer_matrix(
+        np.ascontiguousarray(g[along, across]),
+        wires.r_wordline,
+        wires.r_bitline,
+        wires.r_driver,
+        wires.r_sense,
+        wires.drive == "both",
+        wires.sense == "both",
+    )
+    return np.ascontiguousarray(matrix[across, along])
 
 
 def _check_converged(

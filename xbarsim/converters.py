@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from xbarsim.spec import Count, Flag, Spec, Volt
 
-__all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "LosslessRange", "bits_for"]
+__all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "IntegerRange", "LosslessRange", "bits_for"]
 
 Percentile = Annotated[float, Field(strict=True, gt=0.0, le=100.0)]
 
@@ -74,11 +74,17 @@ class ArrayRange(Spec):
     kind: Literal["array"] = "array"
 
 
-class LosslessRange(Spec):
-    """One code for each integer sum of cell levels and input digits, so that conversion loses nothing.
+class IntegerRange(Spec):
+    """One code for each integer sum of cell levels and input digits, as far as ``adc.bits`` reach; larger sums clip.
 
     The known current of the cells' HRS conductance, which is no multiple of a code, is removed before conversion.
     """
+
+    kind: Literal["integer"] = "integer"
+
+
+class LosslessRange(Spec):
+    """The same codes, and so many of them that conversion loses nothing: fewer ``adc.bits`` are refused."""
 
     kind: Literal["lossless"] = "lossless"
 
@@ -90,7 +96,10 @@ class Adc(Spec):
     """Bits of a conversion; absent: ideal (with a lossless range: as many as needed)."""
     signed: Flag | None = None
     """Two's-complement codes or codes from zero; absent: signed where currents can be negative."""
-    range: Annotated[CalibratedRange | ArrayRange | LosslessRange, Field(discriminator="kind")] = CalibratedRange()
+    range: Annotated[CalibratedRange | ArrayRange | IntegerRange | LosslessRange, Field(discriminator="kind")] = (
+        CalibratedRange()
+    )
+    """Which current the largest code stands for."""
     subtract: Literal["before", "after"] | None = None
     """A pair's currents are subtracted before or after conversion; absent: before (offset mapping: after)."""
 
@@ -98,7 +107,14 @@ class Adc(Spec):
     def _check(self) -> Self:
         if self.signed and self.bits == 1:
             raise ValueError("adc.bits = 1 leaves no bit for the magnitude of signed codes; use 2 or more")
+        if isinstance(self.range, IntegerRange) and self.bits is None:
+            raise ValueError("adc.range.kind = 'integer' needs adc.bits; 'lossless' takes as many as sums need")
         return self
+
+    @property
+    def counts_levels(self) -> bool:
+        """Whether a code stands for one step of cell levels and input digits, above the cells' HRS current."""
+        return isinstance(self.range, IntegerRange | LosslessRange)
 
     @property
     def is_ideal(self) -> bool:

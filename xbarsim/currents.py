@@ -6,7 +6,7 @@ Behind wires each vector's node voltages are solved; without wires a column's cu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,13 @@ from xbarsim.circuit import Crossbar
 from xbarsim.effective import in_threads
 from xbarsim.tiling import Tile, Tiling
 
-__all__ = ["Currents", "columns"]
+__all__ = ["Currents", "column_currents", "columns"]
 
 Array = npt.NDArray[np.float64]
+
+Solve = Callable[[int, Array, int], Array]
+"""Currents (cols, vectors) [A] of the array with this number under volts (rows, vectors), whose first vector has this
+number too."""
 
 _BLOCK = 64
 """Vectors that are computed together, by one thread; no vector knows of the others."""
@@ -50,12 +54,13 @@ class Currents:
         self._arrays = [(tile, Crossbar(cells.on_array(tile, tiling), chip.wires, chip.device.iv)) for tile in tiling]
         self._shapes = (cells.g.shape[1:], cells.reference.shape[1:])
 
-    def read(self, volts: Array) -> Iterator[tuple[slice, Array]]:
+    def read(self, volts: Array, solve: Solve | None = None) -> Iterator[tuple[slice, Array]]:
         """For each row tile its inputs, and the currents [A] of all columns in the order of `columns`.
 
         Parameters
         ----------
         volts : (n_in, vectors) array [V]
+        solve : what gives an array's currents, if its cells are not those that were programmed
 
         Yields
         ------
@@ -64,21 +69,22 @@ class Currents:
         vectors = volts.shape[1]
         blocks = [slice(start, min(start + _BLOCK, vectors)) for start in range(0, vectors, _BLOCK)]
         for row in range(self.tiling.row_tiles):
-            arrays = [entry for entry in self._arrays if entry[0].row == row]
+            arrays = [(number, *entry) for number, entry in enumerate(self._arrays) if entry[0].row == row]
             # conductances of a matrix are by input, its currents by vector
             g, reference = (np.empty((vectors, *shape)) for shape in self._shapes)
             found = Cells(g, reference, np.empty((0, 0), np.bool_))
 
-            def one(task: tuple[Tile, Crossbar, slice], found: Cells = found) -> None:
-                tile, array, block = task
-                current = _solve(array, np.ascontiguousarray(volts[tile.inputs, block]))
+            def one(task: tuple[int, Tile, Crossbar, slice], found: Cells = found) -> None:
+                number, tile, array, block = task
+                applied = np.ascontiguousarray(volts[tile.inputs, block])
+                current = solve(number, applied, block.start) if solve else column_currents(array, applied)
                 found.set_array(Tile(tile.row, tile.column, tile.array, block, tile.outputs), self.tiling, current.T)
 
             in_threads(one, [(*entry, block) for entry in arrays for block in blocks], self.threads)
-            yield arrays[0][0].inputs, np.ascontiguousarray(columns(found, self.chip).T)
+            yield arrays[0][1].inputs, np.ascontiguousarray(columns(found, self.chip).T)
 
 
-def _solve(array: Crossbar, volts: Array) -> Array:
+def column_currents(array: Crossbar, volts: Array) -> Array:
     """Column currents (cols, vectors) [A] of one array."""
     if not array.wires.are_ideal:
         return array.currents(volts)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+from decimal import Decimal, localcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +23,7 @@ from xbarsim.errors import DataError
 from xbarsim.files import read_npz
 from xbarsim.iv import IV, Linear
 from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
+from xbarsim_kernels import deviations, levels
 
 __all__ = [
     "Device",
@@ -98,7 +101,9 @@ class LognormalError(Spec):
 
     def deviation(self, g: Array, z: Array) -> Array:
         """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``g (exp(sigma z) - 1)``."""
-        return np.asarray(g * np.expm1(self.sigma * z))
+        out = np.empty(g.size)
+        deviations.lognormal(_flat(g), self.sigma, _flat(z), out)
+        return out.reshape(g.shape)
 
 
 class TableError(Spec):
@@ -135,7 +140,10 @@ class TableError(Spec):
 
     def deviation(self, g: Array, z: Array) -> Array:
         """Error [S] of a cell at target ``g`` [S] for a standard normal ``z``: ``mean(g) + sigma(g) z - g``."""
-        return np.asarray(np.interp(g, self.state, self.mean) + np.interp(g, self.state, self.sigma) * z - g)
+        out = np.empty(g.size)
+        state, mean, sigma = np.array(self.state), np.array(self.mean), np.array(self.sigma)
+        deviations.tabulated(_flat(g), state, mean, sigma, _flat(z), out)
+        return out.reshape(g.shape)
 
 
 ProgrammingError = Annotated[
@@ -210,14 +218,6 @@ class Device(Spec):
         return self
 
     @model_validator(mode="after")
-    def _check_law(self) -> Self:
-        if self.is_noisy and not self.iv.is_linear:
-            raise ValueError(
-                f"device.read_noise is defined for linear cells only; device.iv.kind = {self.iv.kind!r} is not linear"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_tables(self) -> Self:
         for name in ("d2d", "c2c"):
             model = getattr(self, name)
@@ -233,30 +233,32 @@ class Device(Spec):
         """Difference of the two states [S]."""
         return self.g_lrs - self.g_hrs
 
-    def targets(self, values: Array, slices: int = 1) -> Array:
+    def targets(self, values: Array, slices: int = 1, out: Array | None = None) -> Array:
         """Target conductances of cell values.
 
         Parameters
         ----------
         values : array of any shape, in [0, 1]
         slices : cells that share a value; more than one needs ``levels``
+        out : C-contiguous array of the result's shape that is filled and returned, if given
 
         Returns
         -------
         Array of shape ``values.shape + (slices,)`` [S], least significant digit first. The value is rounded to the
         nearest of ``levels**slices`` multiples (halves away from zero), or to the nearest measured state.
         """
+        out = np.empty((*values.shape, slices)) if out is None else out
+        if self.levels is not None:
+            top = float(self.levels) ** slices - 1.0
+            levels.digits(_flat(values), float(self.levels), top, self.g_hrs, self.g_range, out.reshape(-1, slices))
+            return out
+        wanted = np.multiply(values, self.g_range, out=out[..., 0])
+        wanted += self.g_hrs
         if self.states is not None:
             states = np.asarray(self.states)
             between = 0.5 * (states[1:] + states[:-1])
-            return np.asarray(states[np.searchsorted(between, self.g_hrs + values * self.g_range, "right")])[..., None]
-        if self.levels is None:
-            return np.asarray(self.g_hrs + values * self.g_range)[..., None]
-        number = np.floor(values * (float(self.levels) ** slices - 1.0) + 0.5)
-        digits = np.empty((*values.shape, slices))
-        for position in range(slices):
-            number, digits[..., position] = np.divmod(number, self.levels)
-        return np.asarray(self.g_hrs + digits / (self.levels - 1) * self.g_range)
+            levels.nearest(wanted.reshape(-1), states, between, out.reshape(-1))
+        return out
 
     def middle(self, slices: int = 1) -> float | None:
         """Cell value that stands for zero around mid-range: of those that cells can hold, the lowest from 1/2 up.
@@ -275,18 +277,22 @@ class Device(Spec):
 
     def program(self, target: Array, z_d2d: Array | None, z_c2c: Array | None) -> Array:
         """Conductances [S] reached when ``target`` [S] is written; ``z_*`` are standard normals of its shape."""
-        g = target
-        for model, z in ((self.d2d, z_d2d), (self.c2c, z_c2c)):
-            if model is not None and z is not None:
-                g = g + model.deviation(target, z)
-        if g is target:
-            return target.copy()
-        return np.clip(g, self.g_hrs, self.g_lrs) if self.clip_to_range else np.maximum(g, 0.0)
+        models = (self.d2d, z_d2d), (self.c2c, z_c2c)
+        errors = [model.deviation(target, z) for model, z in models if model is not None and z is not None]
+        g = target.copy()
+        for error in errors:
+            g += error
+        if errors:
+            low, high = (self.g_hrs, self.g_lrs) if self.clip_to_range else (0.0, np.inf)
+            np.clip(g, low, high, out=g)
+        return g
 
     def drifted(self, g: Array, z: Array | None) -> Array:
         """Conductances [S] at ``drift.time``; ``z`` are standard normals of the shape of ``g``."""
-        exponent = self.drift.exponent if z is None else self.drift.exponent + self.drift.sigma * z
-        return np.asarray(g * (self.drift.time / self.drift.t0) ** -exponent)
+        out, drift = np.empty(g.size), self.drift
+        z = np.zeros(g.size) if z is None else _flat(z)
+        deviations.drifted(_flat(g), drift.exponent, drift.sigma, z, *_log_ratio(drift.time, drift.t0), out)
+        return out.reshape(g.shape)
 
     def as_read(self, g: Array, v: float) -> Array:
         """Conductances [S] of single cells as a read at ``v`` [V] sees them: their current for each volt."""
@@ -308,6 +314,18 @@ class Device(Spec):
     def read_variance(self, g: Array) -> Array:
         """Variance of a cell's conductance from read to read [S^2]."""
         return np.zeros_like(g) if self.read_noise is None else self.read_noise.spread(g) ** 2
+
+
+def _flat(values: Array) -> Array:
+    return np.ascontiguousarray(values).reshape(-1)
+
+
+@lru_cache(maxsize=64)
+def _log_ratio(numerator: float, denominator: float) -> tuple[float, float]:
+    """Logarithm of a ratio, and what is missing from it: in decimal numbers, which are the same on every machine."""
+    with localcontext(prec=60):
+        exact = (Decimal(numerator) / Decimal(denominator)).ln()
+        return float(exact), float(exact - Decimal(float(exact)))
 
 
 def _read_table(path: Path) -> dict[str, list[float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -19,9 +18,10 @@ from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.circuit import Crossbar
 from xbarsim.errors import ChipError
+from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tile, Tiling
 
-__all__ = ["effective", "in_threads", "read_variance", "transposed"]
+__all__ = ["effective", "in_threads", "transposed"]
 
 Array = npt.NDArray[np.float64]
 T = TypeVar("T")
@@ -56,27 +56,6 @@ def transposed(cells: Cells, chip: Chip, tiling: Tiling, threads: int | None = N
     return _each(cells, tiling, threads, lambda g: Crossbar(g.T, wires, iv).transfer_matrix())
 
 
-def read_variance(cells: Cells, seen: Cells, chip: Chip) -> Cells:
-    """Variance of what a read sees of each cell [S^2], to first order.
-
-    A fluctuation of a cell reaches the sensed end as its whole current does, times ``seen / g``, at most 1; what it
-    changes in the currents of other cells is left out. Without wires this is exact.
-    """
-    variance = cells.read_variance(chip.device)
-    if seen is cells:
-        return variance
-
-    def behind(g: Array, whole: Array, own: Array) -> Array:
-        alone = chip.device.as_read(g, chip.dac.v_read)
-        # what stands in series with a cell divides its current by 1 + g r, and a change of it by the square of that
-        slope = np.divide(alone, g, out=np.ones_like(g), where=g > 0.0) ** 2
-        share = np.divide(whole, alone, out=np.ones_like(g), where=alone > 0.0)
-        return np.asarray(own * (slope * np.clip(share, 0.0, 1.0)) ** 2)
-
-    own, reference = variance.g, variance.reference
-    return Cells(behind(cells.g, seen.g, own), behind(cells.reference, seen.reference, reference), cells.owned)
-
-
 def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Array], Array]) -> Cells:
     """Cells whose arrays are what ``solve`` makes of them."""
     found = cells.empty()
@@ -95,10 +74,5 @@ def _each(cells: Cells, tiling: Tiling, threads: int | None, solve: Callable[[Ar
 
 def in_threads(work: Callable[[T], None], items: Sequence[T], threads: int | None) -> None:
     """Do the work for each item; items share nothing that they write, so that threads and order change no bit."""
-    if threads == 1 or len(items) <= 1:
-        for item in items:
-            work(item)
-        return
-    with ThreadPoolExecutor(min(threads or os.cpu_count() or 1, len(items)), "xbarsim-array") as pool:
-        for _ in pool.map(work, items):
-            pass
+    for _ in side_by_side(work, items, min(threads or os.cpu_count() or 1, max(1, len(items)))):
+        pass

@@ -22,6 +22,7 @@ from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
 from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
 from xbarsim.metrics import Metric
+from xbarsim.paths import PathName
 from xbarsim.reference import Reference, Tally, batches
 
 if TYPE_CHECKING:
@@ -44,11 +45,13 @@ def evaluate(
     batch: int = 256,
     memory: int | None = None,
     workers: int | None = None,
+    threads: int | None = None,
     monitor: int = 64,
     metrics: Sequence[str | Callable[..., Any] | Metric] | None = None,
     output: str | None = None,
     dtype: npt.DTypeLike = np.float32,
     faults: FaultMap | None = None,
+    path: PathName = "auto",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a network on simulated chips.
@@ -71,8 +74,10 @@ def evaluate(
     memory : int, optional
         Bytes that activations of one chip may take at once (see `ProgrammedNetwork.run`).
     workers : int, optional
-        Chips that are simulated side by side; the default is the number of processors. With fewer chips, the rest
-        solves arrays side by side.
+        Chips that are simulated side by side; the default is the number of processors.
+    threads : int, optional
+        Threads of each chip, for blocks of samples and for arrays to be solved; by default the processors are shared
+        by the chips.
     monitor : int
         Samples that are followed layer by layer (fewer where their activations exceed 256 MB).
     metrics : sequence, optional
@@ -87,6 +92,8 @@ def evaluate(
         Precision of the products.
     faults : FaultMap, optional
         Faults of every chip, instead of drawing them.
+    path : str
+        How products are computed, as for `Macro`; the fastest way by default.
     progress : callable, optional
         Called with the number of samples just finished.
 
@@ -116,13 +123,22 @@ def evaluate(
         reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
         stop = threading.Event()
-        threads = max(1, workers // len(seeds))
+        if threads is None:
+            threads = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))
+        threads = check_number(threads, "threads", 1)
 
         def one(seed: int) -> ChipFigures:
             programmed = network.program(
-                chip, seed=seed, write=write, calibration=ranges, faults=faults, dtype=dtype, threads=threads
+                chip,
+                seed=seed,
+                write=write,
+                calibration=ranges,
+                faults=faults,
+                dtype=dtype,
+                threads=threads,
+                path=path,
             )
-            return _figures(programmed, data, reference, seed, batch, memory, progress or _quiet, stop)
+            return _figures(programmed, data, reference, seed, batch, memory, threads, progress or _quiet, stop)
 
         finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
@@ -179,6 +195,7 @@ def _figures(
     seed: int,
     batch: int,
     memory: int | None,
+    threads: int,
     progress: Progress,
     stop: threading.Event,
 ) -> ChipFigures:
@@ -192,7 +209,7 @@ def _figures(
             raise _StoppedError
         watched = max(0, min(end, reference.monitored) - start)
         feeds = data.part(start, end)
-        found = network.run(feeds, first_sample=start, capture=names if watched else (), memory=memory)
+        found = network.run(feeds, first_sample=start, capture=names if watched else (), memory=memory, threads=threads)
         wanted = {name: found[name] for name in (output, *names) if name in found}
         result = reference.by_sample(wanted, feeds, end - start)
         digital = reference.part(start, end)

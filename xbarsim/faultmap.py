@@ -29,30 +29,51 @@ STUCK_ON, STUCK_OFF = np.int8(1), np.int8(-1)
 _MAP_BYTES = 4 << 30
 
 
-@dataclass(frozen=True, eq=False)
 class CellFaults:
-    """Stuck cells of one array: ``kind`` (rows, columns) is 0, 1 (stuck-on) or -1 (stuck-off), ``g`` [S] where stuck.
+    """Stuck cells of one array.
 
-    ``asked_on`` and ``asked_off`` are the expected shares of stuck cells; ``absent`` positions own no cell.
+    Parameters
+    ----------
+    kind : (rows, columns) array
+        0 (works), 1 (stuck-on) or -1 (stuck-off).
+    g : (rows, columns) or (stuck cells,) array
+        Conductances [S]: an entry for each cell, of which only those of stuck cells are kept; or those alone, row by
+        row.
+    asked_on, asked_off : float
+        Expected shares of stuck cells.
+    absent : int
+        Positions that own no cell.
     """
 
-    kind: Kinds
-    g: Array
-    asked_on: float
-    asked_off: float
-    absent: int = 0
+    def __init__(self, kind: Kinds, g: Array, asked_on: float, asked_off: float, absent: int = 0) -> None:
+        self.kind, self.asked_on, self.asked_off, self.absent = kind, asked_on, asked_off, absent
+        self.stuck: Array = g.reshape(-1)[self.places] if g.shape == kind.shape else g
+        """Conductances [S] of the stuck cells, row by row."""
+
+    @property
+    def places(self) -> npt.NDArray[np.intp]:
+        """Where cells are stuck: their numbers, counted row by row."""
+        return np.flatnonzero(self.kind != 0)
+
+    @property
+    def g(self) -> Array:
+        """Conductances [S] of stuck cells (rows, columns), NaN elsewhere."""
+        return self.apply(np.full(self.kind.shape, np.nan))
 
     def apply(self, g: Array) -> Array:
         """Programmed conductances [S] with the stuck cells at theirs."""
-        return np.where(self.kind != 0, self.g, g)
+        result = np.array(g)
+        result.reshape(-1)[self.places] = self.stuck
+        return result
 
     def within(self, cells: npt.NDArray[np.bool_]) -> CellFaults:
         """Only the faults at positions that have cells."""
         if cells.all():
             return self
-        kind = np.where(cells, self.kind, np.int8(0)).astype(np.int8)
+        kind = np.where(cells, self.kind, np.int8(0))
         absent = int(cells.size - np.count_nonzero(cells))
-        return CellFaults(kind, np.where(cells, self.g, np.nan), self.asked_on, self.asked_off, absent)
+        kept = self.stuck[cells.reshape(-1)[self.places]]
+        return CellFaults(kind, kept, self.asked_on, self.asked_off, absent)
 
 
 @dataclass(frozen=True)
@@ -113,13 +134,10 @@ class FaultMap:
         for name, faults in self.arrays.items():
             if layer is None or name.rpartition("/")[0] == layer:
                 cells = faults.kind.size - faults.absent
-                total += FaultCount(
-                    cells,
-                    faults.asked_on * cells,
-                    faults.asked_off * cells,
-                    int((faults.kind == STUCK_ON).sum()),
-                    int((faults.kind == STUCK_OFF).sum()),
-                )
+                kinds = faults.kind.reshape(-1)[faults.places]
+                on = int(np.count_nonzero(kinds == STUCK_ON))
+                asked = faults.asked_on * cells, faults.asked_off * cells
+                total += FaultCount(cells, *asked, on, kinds.size - on)
         return total
 
     @staticmethod

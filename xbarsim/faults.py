@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
-from xbarsim.faultmap import STUCK_OFF, STUCK_ON, CellFaults
+from xbarsim.faultmap import STUCK_ON, CellFaults
 from xbarsim.spec import Probability, Siemens, Spec
+from xbarsim_kernels.clusters import paint
 
 __all__ = ["MIXES", "Clusters", "Faults", "LineFaults"]
 
@@ -161,16 +162,15 @@ class Faults(Spec):
         return CellFaults(kind, self.conductances(kind, uniforms, g_lrs, g_hrs), *self.asked)
 
     def conductances(self, kind: Kinds, uniforms: Uniforms, g_lrs: float, g_hrs: float) -> Array:
-        """Conductances [S] of stuck cells, NaN elsewhere; arguments as for `draw`."""
+        """Conductances [S] of the stuck cells, row by row; arguments as for `draw`."""
         on = _stuck_conductance(self.g_stuck_on, g_lrs)
         off = _stuck_conductance(self.g_stuck_off, g_hrs)
-        stuck = np.flatnonzero(kind)
-        g = np.full(kind.size, np.nan)
-        is_range = on[0] != on[1] or off[0] != off[1]
-        u = uniforms("values", kind.size)[stuck] if is_range else np.zeros(stuck.size)
+        stuck = np.flatnonzero(kind != 0)
         is_on = kind.reshape(-1)[stuck] == STUCK_ON
-        g[stuck] = np.where(is_on, on[0] + u * (on[1] - on[0]), off[0] + u * (off[1] - off[0]))
-        return g.reshape(kind.shape)
+        if on[0] == on[1] and off[0] == off[1]:
+            return np.where(is_on, on[0], off[0])
+        u = uniforms("values", kind.size)[stuck]
+        return np.where(is_on, on[0] + u * (on[1] - on[0]), off[0] + u * (off[1] - off[0]))
 
 
 def _mix(mix: str, rate: float | None) -> tuple[float, float]:
@@ -201,7 +201,7 @@ def _stuck_conductance(value: float | tuple[float, float] | None, default: float
 
 def _strike(u: Array, p_on: float, p_off: float) -> Kinds:
     """1 where u < p_on, -1 where u > 1 - p_off: each polarity grows with its own rate."""
-    return (u < p_on).astype(np.int8) - (u > 1.0 - p_off).astype(np.int8)
+    return (u < p_on).view(np.int8) - (u > 1.0 - p_off).view(np.int8)
 
 
 def _paint_clusters(kind: Kinds, clusters: Clusters, u: Array) -> None:
@@ -209,10 +209,7 @@ def _paint_clusters(kind: Kinds, clusters: Clusters, u: Array) -> None:
     reach = math.floor(clusters.radius)
     di, dj = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     near = di**2 + dj**2 <= clusters.radius**2
-    offsets = sorted({(int(i) % rows, int(j) % columns) for i, j in zip(di[near], dj[near], strict=True)})
+    offsets = np.unique(np.stack([di[near] % rows, dj[near] % columns], axis=1), axis=0)
     p_centre = -math.expm1(math.log1p(-clusters.rate) / len(offsets))
     strike, polarity = u.reshape(2, rows, columns)
-    for i, j in np.argwhere(strike < p_centre):
-        stuck = STUCK_ON if polarity[i, j] < clusters.share_on else STUCK_OFF
-        for a, b in offsets:
-            kind[(i + a) % rows, (j + b) % columns] = stuck
+    paint(strike, p_centre, polarity, clusters.share_on, offsets, kind)

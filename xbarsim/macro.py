@@ -6,9 +6,11 @@ that way is nonlinear, tiles and slices are collapsed into one exact product (th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,20 +19,27 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
-from xbarsim.effective import effective, read_variance, transposed
+from xbarsim.effective import effective, transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
+from xbarsim.fluctuation import Fluctuation
+from xbarsim.paths import PathName, check_path, choose
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.products import (
     Adc,
+    BitSerialProduct,
+    CollapsedProduct,
     ConvertedProduct,
     LinearProduct,
+    PerCellProduct,
     Product,
     SolvedProduct,
     plain_product,
+    whole_columns,
 )
 from xbarsim.programming import Stages, nominal, program
 from xbarsim.ranges import Inputs, Ranges
+from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
@@ -39,6 +48,12 @@ __all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
+
+_PART = 1 << 18
+"""Weights whose cells are on their way at once: a few megabytes, which stay in the cache."""
+
+_THREADED = 1 << 26
+"""Multiplications from which on vectors are worth threads: a millisecond."""
 
 _ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
@@ -96,8 +111,13 @@ class Macro:
     faults : FaultMap, optional
         Faults to apply instead of drawing them from ``chip.faults``.
     threads : int, optional
-        Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
-        number of processors. No result depends on it.
+        Arrays that are solved, and parts of a batch that are multiplied, side by side; the default is the number of
+        processors. No result depends on it.
+    path : str
+        How products are computed: "auto" for the fastest way that the design allows, or "linear", "collapsed",
+        "bit-serial", "tiled", "solved" (see :doc:`/explanation/paths`). Results are equal, bit for bit where sums are
+        whole numbers, else to rounding. Read noise is drawn for each output or conversion from its distribution, or,
+        with "per-cell", for every cell in every read, which takes many times longer.
     stages : Stages, optional
         `Macro.stages` of this matrix on this chip, which then need not be programmed again.
 
@@ -106,7 +126,7 @@ class Macro:
     DataError
         Weights are no finite 2-D array, or calibration is missing or does not fit.
     ChipError
-        The ADC has fewer bits than its lossless range needs.
+        The ADC has fewer bits than its lossless range needs, or the design does not allow the path.
 
     Examples
     --------
@@ -129,6 +149,7 @@ class Macro:
         dtype: npt.DTypeLike = np.float64,
         faults: FaultMap | None = None,
         threads: int | None = None,
+        path: PathName = "auto",
         stages: Stages | None = None,
     ) -> None:
         matrix = check_weights(weights)
@@ -146,7 +167,7 @@ class Macro:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"layer {layer!r}: the chip's {what} need ranges; pass calibration inputs or ranges")
         self.ranges = ranges
-        self.activity = Activity()
+        self.activity, self._lock = Activity(), threading.Lock()
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
         self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
@@ -155,21 +176,30 @@ class Macro:
             faults = FaultMap.load(chip.faults.map)
         self._noise = (seed, layer, "read", write)
         given = np.asarray(weights)
-        kept = given.copy() if given.flags.writeable else given
-        self._program = partial(self._write, kept, seed, write, layer, faults)
-        del matrix  # makes room for the cells
-        made = stages or self._program()
-        self._held = made if stages or not chip.wires.are_ideal else None
-        self._faults, self._offset = made.faults, made.at_zero
-        self._absent = made.target.owned.size - np.count_nonzero(made.target.owned)
-        self._product = self._prepare(made)
+        self._given = given.copy() if given.flags.writeable else given
+        self._naming: dict[str, Any] = {"seed": seed, "write": write, "layer": layer, "faults": faults}
+        self._held = stages or (None if chip.wires.are_ideal else self._write(matrix, self.tiling))
+        self._product = self._prepare(matrix, check_path(path))
 
-    def _write(self, weights: npt.NDArray[Any], seed: int, write: int, layer: str, faults: FaultMap | None) -> Stages:
+    def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
+        """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
-        target = nominal(check_weights(weights), chip)[1]
-        programmed, aged, found = program(target, chip, self.tiling, seed=seed, write=write, layer=layer, faults=faults)
-        seen = effective(aged, chip, self.tiling, self._threads)
-        return Stages(target, programmed, aged, seen, found, self._at_zero(target))
+        target = nominal(weights, chip, tiling, self._scale)
+        at_zero = self._at_zero(target) if keep else None
+        programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
+        return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
+
+    def _made(self, weights: Array, at_once: bool) -> Iterator[Stages]:
+        """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
+        self._faults, self._absent = FaultMap(), 0
+        self._offset: Array | None = None
+        whole = at_once or self._inputs.shift != 0.0
+        parts = [self.tiling] if whole else self.tiling.parts(_PART)
+        for made in [self._held] if self._held else (self._write(weights, part, whole) for part in parts):
+            self._faults.arrays.update(made.faults.arrays)
+            self._offset = made.at_zero
+            self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
+            yield made
 
     @property
     def stages(self) -> Stages:
@@ -178,7 +208,7 @@ class Macro:
         They take many times the memory of the product, and are held only where wires had to be solved for them; others
         are programmed again, which gives the same cells.
         """
-        return self._held or self._program()
+        return self._held or self._write(check_weights(self._given), self.tiling)
 
     def _at_zero(self, target: Cells) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
@@ -194,15 +224,31 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, stages: Stages) -> Product:
+    def _prepare(self, weights: Array, wanted: PathName) -> Product:
         chip, adc = self.chip, self._adc
+        path = choose(chip, self.n_in, wanted).path
+        made = self._made(weights, path in ("solved", "per-cell"))
         parts = (self._scale, self.tiling, self._inputs)
-        if not chip.device.iv.is_linear:
-            return SolvedProduct(chip, stages.aged, *parts, adc, self.dtype, self._threads)
-        spread = read_variance(stages.aged, stages.effective, chip) if chip.device.is_noisy else None
+        if path in ("solved", "per-cell"):
+            solved = SolvedProduct if path == "solved" else PerCellProduct
+            return solved(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
+        if adc is not None and path in ("collapsed", "bit-serial"):
+            whole = whole_columns((stages.effective for stages in made), chip)
+            if whole is not None:
+                product = CollapsedProduct if path == "collapsed" else BitSerialProduct
+                return product(chip, whole, *parts, adc, self.dtype)
+            if wanted != "auto":
+                raise ChipError(f"path = {wanted!r} does not apply: the fault map has conductances that are no levels")
+            made = self._made(weights, False)
+        seen = ((stages.effective, self._fluctuation(stages.aged)) for stages in made)
         if adc is None:
-            return LinearProduct(chip, stages.effective, spread, *parts, self.dtype)
-        return ConvertedProduct(chip, stages.effective, spread, *parts, adc, self.dtype)
+            return LinearProduct(chip, seen, *parts, self.dtype)
+        return ConvertedProduct(chip, seen, *parts, adc, self.dtype)
+
+    def _fluctuation(self, aged: Cells) -> Fluctuation | None:
+        if not self.chip.device.is_noisy:
+            return None
+        return Fluctuation.of(aged, self.chip, self.tiling, collapsed=self._adc is None, threads=self._threads)
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -214,7 +260,7 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        return self.tiling.n_cells - int(self._absent) * self.tiling.cells_per_weight
+        return self.tiling.n_cells - self._absent * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:
@@ -224,8 +270,9 @@ class Macro:
     @property
     def plan(self) -> str:
         """How products are computed, why, and what wires and nonlinear cells add to the work."""
-        effort = describe_effort(self.chip, [(self.tiling, 1)], "vector")
-        return f"{describe_plan(self.chip)}; {effort}" if effort else describe_plan(self.chip)
+        plan = describe_plan(self.chip, self._product.path)
+        effort = describe_effort(self.chip, self._product.path, [(self.tiling, 1)], "vector")
+        return f"{plan}; {effort}" if effort else plan
 
     @property
     def weights(self) -> Array:
@@ -280,14 +327,20 @@ class Macro:
         time. For other noise, repeat columns, or number them yourself with `multiply`.
         """
         values = check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
-        levels = self.quantise(values.reshape(self.n_in, -1))
-        return self.multiply(levels).reshape((self.n_out, *values.shape[1:]))
+        panels = analog.Panels.of(self.quantise(values.reshape(self.n_in, -1)))
+        threads = self._threads or os.cpu_count() or 1
+        if self.n_out * self.n_in * panels.vectors * self._inputs.shifts.size < _THREADED:
+            threads = 1
+        parts = panels.parts(threads)
+        found = side_by_side(lambda part: self.multiply(part[1], part[0]), parts, threads)
+        return np.concatenate(list(found), axis=1).reshape((self.n_out, *values.shape[1:]))
 
     def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Levels that the DAC gives for input values; elementwise, any shape."""
         levels, clipped = self._inputs.levels(x, self.dtype)
-        self.activity.inputs += levels.size
-        self.activity.dac_clipped += clipped
+        with self._lock:
+            self.activity.inputs += levels.size
+            self.activity.dac_clipped += clipped
         return levels
 
     def multiply(
@@ -319,8 +372,9 @@ class Macro:
             raise DataError(f"levels must be a {self.dtype} array of shape ({self.n_in}, vectors)")
         reads = analog.Reads(self._key(visit), first_vector, vectors_per_sample)
         y, conversions, clipped = self._product.multiply(panels, reads)
-        self.activity.conversions += conversions
-        self.activity.adc_clipped += clipped
+        with self._lock:
+            self.activity.conversions += conversions
+            self.activity.adc_clipped += clipped
         if self._offset is not None:
             y -= self._offset[:, None]
         return y

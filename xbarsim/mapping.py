@@ -88,7 +88,8 @@ class _Scheme(Spec):
         (n_out,) array, positive; 1.0 where all weights are zero.
         """
         rows = weights.reshape(1, -1) if self.scale == "layer" else weights
-        largest = np.abs(rows).max(axis=1, initial=0.0)
+        # of the extremes, without an array of magnitudes
+        largest = np.maximum(rows.max(axis=1, initial=0.0), -rows.min(axis=1, initial=0.0))
         if self.clip is not None:
             largest = np.minimum(largest, self.clip.bound(rows))
         largest = np.where(largest > 0.0, largest, 1.0)

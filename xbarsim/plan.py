@@ -15,21 +15,30 @@ _SECONDS_ALONE = 2e-8
 """... and without wires, 7 to 50 ns: enough to tell seconds from hours."""
 
 
-def describe_plan(chip: Chip) -> str:
-    """Which computation a chip's macros use, and why."""
+def describe_plan(chip: Chip, path: str) -> str:
+    """What a path computes on a chip, and why it may."""
     cycles = chip.dac.input_slices
     reads = f"{cycles} input cycles, " if cycles > 1 else ""
     where = "pairs subtracted before conversion" if chip.subtracts_before else "each column converted"
-    if not chip.device.iv.is_linear:
-        after = "the ADC is ideal" if chip.adc.is_ideal else f"sums over {chip.array.rows} rows pass the ADC, {where}"
-        return f"solved: {chip.device.iv.kind} cells are not linear, so each vector is computed alone; {reads}{after}"
-    if chip.adc.is_ideal:
-        noise = "; read noise drawn once an output" if chip.device.is_noisy else ""
+    sums = f"sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+    if path in ("solved", "per-cell"):
+        law = "" if chip.device.iv.is_linear else f"{chip.device.iv.kind} cells are not linear, so "
+        law = "read noise is drawn cell by cell, so " if path == "per-cell" else law
+        after = f"{reads}the ADC is ideal" if chip.adc.is_ideal else sums
+        return f"{path}: {law}each vector is computed alone; {after}"
+    noise = ""
+    if chip.device.is_noisy:
+        noise = f"; read noise drawn once {'an output' if chip.adc.is_ideal else 'a conversion'}"
+        noise += "" if chip.wires.are_ideal else ", with its variance behind the wires"
+    if path == "linear":
         return f"linear: the ADC is ideal, so tiles and slices collapse into one product{noise}"
-    return f"converted: sums over {chip.array.rows} rows pass the ADC, {reads}{where}"
+    if path == "collapsed":
+        return "collapsed: conversion loses nothing, so tiles, slices and cycles collapse into one product"
+    how = "cells and inputs are whole numbers, compared bit by bit; " if path == "bit-serial" else ""
+    return f"{path}: {how}{sums}{noise}"
 
 
-def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
+def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
     """What wires and nonlinear cells add to the work; empty where there is nothing to solve.
 
     Parameters
@@ -44,10 +53,12 @@ def describe_effort(chip: Chip, matrices: Iterable[tuple[Tiling, int]], unit: st
         arrays += tiling.n_tiles
         solutions += tiling.n_tiles * vectors * chip.dac.input_slices
         seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
-    if not chip.device.iv.is_linear:
+    if path in ("solved", "per-cell"):
         several = "" if solutions == 1 else "s"
-        how = f"solution{several} of an array by Newton's method" if wired else f"sum{several} over an array's cells"
-        return f"{chip.device.iv.kind} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
+        law = chip.device.iv.kind
+        method = "by Newton's method" if law != "linear" else "alone"
+        how = f"solution{several} of an array {method}" if wired else f"sum{several} over an array's cells"
+        return f"{law} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
     if wired:
         solved = "1 array is" if arrays == 1 else f"{arrays:,} arrays are"
         return f"wires: {solved} solved exactly, once, when programmed; products cost as much as without wires"

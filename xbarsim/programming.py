@@ -16,14 +16,14 @@ from xbarsim.chip import Chip
 from xbarsim.faultmap import CellFaults, FaultMap
 from xbarsim.mapping import OffsetColumn
 from xbarsim.tiling import Tile, Tiling
-from xbarsim_kernels import random
+from xbarsim_kernels import levels, random
 from xbarsim_kernels.keys import stream_key
 
 __all__ = ["Stages", "nominal", "program"]
 
 Array = npt.NDArray[np.float64]
 
-_PASS = 1 << 16
+_PASS = 1 << 15
 """Weights that are encoded at once: intermediate results stay small."""
 
 
@@ -50,28 +50,30 @@ class Stages:
     at_zero: Array | None
 
 
-def nominal(weights: Array, chip: Chip, scale: Array | None = None) -> tuple[Array, Cells]:
-    """Full-scale weight of each output, and target conductances; ``scale`` is given where weights are but a part."""
+def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
+    """Target conductances of a matrix, or of the inputs that lie on a part of its tiling."""
     mapping, device = chip.mapping, chip.device
-    scale = mapping.full_scale(weights) if scale is None else scale
-    n_out, n_in = weights.shape
+    n_out, n_in = tiling.n_out, tiling.n_in
+    first = tiling.first_row * tiling.rows
     targets = np.empty((n_in, n_out, mapping.polarities, mapping.weight_slices))
     reference = np.empty((n_in, 0, mapping.weight_slices))
     if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
-        tiles = Tiling.of(chip, *weights.shape).column_tiles
-        reference = device.targets(np.full((n_in, tiles), chip.middle), mapping.weight_slices)
-    step = max(1, _PASS // n_out)
+        reference = device.targets(np.full((n_in, tiling.column_tiles), chip.middle), mapping.weight_slices)
+    step = levels.INPUTS * max(1, _PASS // (levels.INPUTS * n_out))
+    normalised = np.empty((step, n_out))
+    values = np.empty((step, n_out, mapping.polarities))
     for start in range(0, n_in, step):
-        normalised = np.clip(weights.T[start : start + step] / scale, -1.0, 1.0)
+        count = min(step, n_in - start)
+        levels.normalised(weights, scale, first + start, normalised[:count])
         if isinstance(mapping, OffsetColumn):
-            values = mapping.encode(normalised, chip.middle)[0][:, :, None]
+            values[:count, :, 0] = mapping.encode(normalised[:count], chip.middle)[0]
         else:
-            values = np.stack(mapping.encode(normalised), axis=2)
-        targets[start : start + step] = device.targets(values, mapping.weight_slices)
-    owned = mapping.has_cell(weights.T)
+            values[:count, :, 0], values[:count, :, 1] = mapping.encode(normalised[:count])
+        device.targets(values[:count], mapping.weight_slices, targets[start : start + count])
+    owned = mapping.has_cell(weights[:, first : first + n_in].T)
     if not owned.all():
         targets[~owned] = 0.0
-    return scale, Cells(targets, reference, owned)
+    return Cells(targets, reference, owned)
 
 
 def program(
@@ -83,8 +85,9 @@ def program(
     write: int,
     layer: str,
     faults: FaultMap | None,
+    keep: bool = True,
 ) -> tuple[Cells, Cells, FaultMap]:
-    """Write the targets into one simulated chip.
+    """Write the targets into one simulated chip; without ``keep``, only the cells at read time remain, in their place.
 
     Returns
     -------
@@ -95,8 +98,8 @@ def program(
     device, drifts = chip.device, chip.device.drifts
     if faults is None and not chip.faults.any and not drifts and device.d2d is None and device.c2c is None:
         return target, target, FaultMap({})
-    programmed = target.empty()
-    aged = target.empty() if drifts else programmed
+    programmed = target.empty() if keep else target
+    aged = target.empty() if keep and drifts else programmed
     found: dict[str, CellFaults] = {}
     for tile in tiling:
         array = _Array(chip, tile, seed, f"{layer}/{tile.name}", write)
@@ -106,13 +109,11 @@ def program(
         if present is not None:
             written = np.where(present, written, 0.0)
             stuck = stuck.within(present) if stuck is not None else None
-        later = array.age(written) if drifts else written
         if stuck is not None:
-            found[f"{layer}/{tile.name}"] = stuck
-            written, later = stuck.apply(written), stuck.apply(later)
-        programmed.set_array(tile, tiling, written)
-        if drifts:
-            aged.set_array(tile, tiling, later)
+            found[array.name] = stuck
+        reached = [(programmed, written), (aged, array.age(written))] if drifts else [(programmed, written)]
+        for cells, g in reached:  # what is read comes last: it stays where stages share their memory
+            cells.set_array(tile, tiling, stuck.apply(g) if stuck is not None else g)
     return programmed, aged, FaultMap(found)
 
 
@@ -152,7 +153,7 @@ class _Array:
         rows, columns = shape
         if given is not None:
             found = given.find(self.name, (rows, columns))
-            if not np.isnan(found.g[found.kind != 0]).any():
+            if not np.isnan(found.stuck).any():
                 return found
             g = asked.conductances(found.kind, self._uniforms, device.g_lrs, device.g_hrs)
             return CellFaults(found.kind, g, found.asked_on, found.asked_off, found.absent)

@@ -23,6 +23,7 @@ from xbarsim.programming import nominal
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.quantise import digits, quantise
+from xbarsim_kernels.variances import SILENT
 
 __all__ = ["Inputs", "Ranges", "array_current"]
 
@@ -202,14 +203,11 @@ def _linear_currents(
     n_out, n_in = matrix.shape
     scale, rows = chip.mapping.full_scale(matrix), min(chip.array.rows, n_in)
     tiles = []
-    step = rows * max(1, _PASS // (rows * n_out))
-    for first in range(0, n_in, step):
-        part = matrix[:, first : first + step]
-        cells = effective(nominal(part, chip, scale)[1], chip, Tiling.of(chip, *part.shape), threads)
+    for part in Tiling.of(chip, n_out, n_in).parts(_PASS):
+        cells = effective(nominal(matrix, chip, part, scale), chip, part, threads)
         g = columns(cells, chip)
         tiles += [analog.pack(g[start : start + rows], rows, np.float64) for start in range(0, len(g), rows)]
     n_columns = g.shape[1]
-    nothing = np.empty((0, 0, 0, analog.COLUMNS))
     reads = analog.Reads(np.uint64(0), 0, 1)
 
     def currents() -> Iterable[Array]:
@@ -219,7 +217,7 @@ def _linear_currents(
                 out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
-                    analog.linear(part.values[None], packed, nothing, reads, out)
+                    analog.linear(part.values[None], packed, SILENT, reads, out)
                     yield np.abs(out)
 
     return currents
@@ -229,7 +227,8 @@ def _solved_currents(
     matrix: Array, chip: Chip, inputs: Inputs, chunks: Chunks, threads: int | None
 ) -> Callable[[], Iterable[Array]]:
     """The same for cells that are not linear, of `_SOLVED` inputs."""
-    currents = Currents(nominal(matrix, chip)[1], chip, Tiling.of(chip, *matrix.shape), threads)
+    tiling = Tiling.of(chip, *matrix.shape)
+    currents = Currents(nominal(matrix, chip, tiling, chip.mapping.full_scale(matrix)), chip, tiling, threads)
     total = sum(chunk.shape[1] for chunk in chunks())
     wanted = np.unique(np.linspace(0, total - 1, min(total, _SOLVED)).round().astype(np.int64))
     parts, first = [], 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xbarsim.chip import Chip
 
@@ -40,6 +40,8 @@ class Tiling:
     arrays: int
     cells_per_weight: int
     reference_columns: int
+    first_row: int = 0
+    """Number of the first row of arrays, where this is a part of a tiling."""
 
     @staticmethod
     def of(chip: Chip, n_out: int, n_in: int) -> Tiling:
@@ -69,10 +71,20 @@ class Tiling:
         """Cells in all, those of reference columns included."""
         return self.n_in * (self.n_out * self.cells_per_weight + self.column_tiles * self.reference_columns)
 
+    def parts(self, weights: int) -> Iterator[Tiling]:
+        """The same arrays, some rows of them at a time: as few as one, as many as hold at most so many weights.
+
+        A part's inputs count from 0; its arrays keep their names.
+        """
+        step = max(1, weights // (min(self.rows, self.n_in) * self.n_out))
+        for row in range(0, self.row_tiles, step):
+            n_in = min(step * self.rows, self.n_in - row * self.rows)
+            yield replace(self, n_in=n_in, first_row=self.first_row + row)
+
     def __iter__(self) -> Iterator[Tile]:
         for row in range(self.row_tiles):
             inputs = slice(row * self.rows, min((row + 1) * self.rows, self.n_in))
             for column in range(self.column_tiles):
                 outputs = slice(column * self.outputs, min((column + 1) * self.outputs, self.n_out))
                 for array in range(self.arrays):
-                    yield Tile(row, column, array, inputs, outputs)
+                    yield Tile(self.first_row + row, column, array, inputs, outputs)

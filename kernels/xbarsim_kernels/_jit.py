@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-__all__ = ["COMPILED", "kernel"]
+__all__ = ["COMPILED", "inlined", "kernel"]
 
 COMPILED: bool = not cast("Any", numba.config).DISABLE_JIT
 """Whether kernels are compiled: not with NUMBA_DISABLE_JIT=1, which leaves them Python and vector types undefined."""
@@ -22,3 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def kernel(function: F) -> F:
     """Compile a kernel, or a helper that LLVM inlines into it: cached, without the GIL, NumPy's rules for division."""
     return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compile a helper whose vectors must stay in registers: LLVM puts it into its callers, however long it is."""
+    return cast("F", numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))

@@ -7,6 +7,7 @@ make no difference. Input vectors come in panels, side by side by VECTORS: ``lev
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -14,17 +15,41 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
-from xbarsim_kernels.random import block_normals
+from xbarsim_kernels.noise import add_noise, round_keys
+from xbarsim_kernels.quadratic import Forms, add_products
+from xbarsim_kernels.simd import aligned
+from xbarsim_kernels.variances import Squares, Variances, multiply_exactly, multiply_squares, square, squares
 
-__all__ = ["COLUMNS", "VECTORS", "Conversion", "Panels", "Reads", "combined", "converted", "linear", "pack"]
+__all__ = [
+    "COLUMNS",
+    "VECTORS",
+    "Conversion",
+    "Panels",
+    "Reads",
+    "combined",
+    "converted",
+    "level_sums",
+    "linear",
+    "pack",
+    "place",
+    "unpacked",
+]
 
 Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
+Singles = npt.NDArray[np.float32]
+Names = npt.NDArray[np.uint32]
+Keys = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
+
+_PACK_ROWS = 16
+"""Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
+
+_STRIP = 16
+"""Blocks of columns whose noise's variances are computed at once: they stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -49,6 +74,15 @@ class Panels(NamedTuple):
         if full < len(values):
             values[full, :, : vectors - full * VECTORS] = matrix[:, full * VECTORS :]
         return Panels(values, vectors)
+
+    def parts(self, count: int) -> list[tuple[int, Panels]]:
+        """Parts of about equal size, at most one a panel, each with the number of its first vector."""
+        total = len(self.values)
+        bounds = [total * part // min(count, max(total, 1)) for part in range(min(count, max(total, 1)) + 1)]
+        return [
+            (start * VECTORS, Panels(self.values[start:stop], min(stop * VECTORS, self.vectors) - start * VECTORS))
+            for start, stop in itertools.pairwise(bounds)
+        ]
 
     @property
     def matrix(self) -> npt.NDArray[np.floating]:
@@ -75,22 +109,69 @@ class Reads(NamedTuple):
 def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.0) -> Floats:
     """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
     rows, columns = matrix.shape
-    tiles, blocks = -(-rows // tile_rows), -(-columns // COLUMNS)
-    packed = np.zeros((tiles, blocks, tile_rows, COLUMNS), dtype)
-    for tile in range(tiles):
-        part = matrix[tile * tile_rows : (tile + 1) * tile_rows]
-        for block in range(blocks):
-            piece = part[:, block * COLUMNS : (block + 1) * COLUMNS]
-            packed[tile, block, : piece.shape[0], : piece.shape[1]] = piece / unit
+    packed = unpacked(rows, columns, tile_rows, dtype)
+    place(matrix, 0, unit, packed)
     return packed
 
 
+def unpacked(rows: int, columns: int, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
+    """Memory for a matrix as `pack` orders it, zero everywhere; `place` fills in its rows."""
+    return np.zeros((-(-rows // tile_rows), -(-columns // COLUMNS), tile_rows, COLUMNS), dtype)
+
+
+def place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
+    """Write ``matrix / unit`` (rows, columns) to the rows from ``first`` on of ``packed``."""
+    _place(np.ascontiguousarray(matrix), first, unit, packed)
+
+
 @kernel
-def _name_vectors(reads: Reads, start: int, position: Words, sample: Words) -> None:
+def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
+    rows, columns = matrix.shape
+    _, blocks, tile_rows, _ = packed.shape
+    for start in range(0, rows, _PACK_ROWS):
+        stop = min(start + _PACK_ROWS, rows)
+        for block in range(blocks):
+            width = min(COLUMNS, columns - block * COLUMNS)
+            for k in range(start, stop):
+                tile, row = (first + k) // tile_rows, (first + k) % tile_rows
+                if width == COLUMNS:
+                    for c in range(COLUMNS):
+                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
+                else:
+                    for c in range(width):
+                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
+
+
+class _Noise(NamedTuple):
+    """Room for what noise is made of: `square`s of a panel, their sums of variances, counters, drawn words, and the
+    products of forms.
+    """
+
+    squares: Squares
+    variances: Singles
+    names: Names
+    keys: Keys
+    words: Names
+    products: Floats
+
+
+@kernel
+def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
+    single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
+    keys = np.empty(20, np.uint64)
+    round_keys(key, keys)
+    sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
+    products = np.empty(3 * _BLOCK, like.dtype)
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word), products)
+
+
+@kernel
+def _name_vectors(reads: Reads, start: int, names: Names) -> None:
+    """Positions, then samples, of a panel's vectors."""
     for p in range(VECTORS):
         number = reads.first + start + p
-        sample[p] = np.uint64(number // reads.vectors_per_sample)
-        position[p] = np.uint64(number % reads.vectors_per_sample)
+        names[p] = np.uint32(number % reads.vectors_per_sample)
+        names[VECTORS + p] = np.uint32(number // reads.vectors_per_sample)
 
 
 @kernel
@@ -109,43 +190,79 @@ def _multiply(levels: Floats, packed: Floats, block: int, sums: Floats) -> None:
 
 
 @kernel
-def linear(levels: Floats, packed: Floats, variance: Floats, reads: Reads, out: Floats) -> None:
-    """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k variance[k, c] levels[1, k, p]) z``.
+def _add_forms(
+    forms: Forms, tile: int, block: int, x: Floats, start: int, rows: int, sums: Singles, units: Doubles, noise: _Noise
+) -> None:
+    """Add the forms' products for a block of columns to its variances, which are in units of columns and vectors."""
+    room = noise.products
+    own = room[2 * _BLOCK :]
+    for c in range(COLUMNS):
+        for p in range(VECTORS):
+            own[c * VECTORS + p] = sums[c, p] * (units[c] * noise.squares.units[p]) ** 2
+    add_products(forms, tile, block, x, start, rows, room, own, 0)
+    for c in range(COLUMNS):
+        for p in range(VECTORS):
+            unit = (units[c] * noise.squares.units[p]) ** 2
+            sums[c, p] = own[c * VECTORS + p] / unit if unit > 0.0 else 0.0
 
-    ``levels`` (2, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the variances (the inputs
-    squared, or the sum of squares over input cycles). ``packed`` and ``variance`` come from `pack`; a ``variance`` of
-    no tiles means no noise, and ``levels`` may then have one plane only. ``z`` is a standard normal for each vector and
-    column. ``out`` is (columns, vectors).
+
+@kernel
+def linear(
+    levels: Floats, packed: Floats, variances: Variances, reads: Reads, out: Floats, forms: Forms | None = None
+) -> None:
+    """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k v[k, c] levels[1, k, p]**2) z``.
+
+    ``levels`` (1 or more, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the deviations (the
+    inputs themselves if there is but one plane, or the root of their sum of squares over input cycles). ``packed``
+    comes from `pack`; ``variances`` are one tile of all rows, or `SILENT`. ``z`` is a standard normal for each vector
+    and column. ``out`` is (columns, vectors). ``forms`` add products to the variances, of each further plane.
     """
     columns, vectors = out.shape
-    blocks = packed.shape[1]
+    blocks, rows = packed.shape[1], levels.shape[2]
+    noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    normals = np.empty((COLUMNS, VECTORS))
-    words = np.empty((4, VECTORS), np.uint64)
-    position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
+    noise = _noise(rows if noisy else 0, reads.key, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
         _multiply(levels[0], packed, first, sums)
         for sub in range(subs):
             start = (first + sub) * VECTORS
+            if noisy:
+                panel = min(1, levels.shape[0] - 1) * levels.shape[1] + first + sub
+                square(levels, panel * rows * VECTORS, rows, noise.squares)
+                _name_vectors(reads, start, noise.names)
+                for block in range(blocks):
+                    if forms is not None:
+                        own = noise.variances[block % _STRIP]
+                        multiply_exactly(variances, 0, block, noise.squares, rows, own)
+                        for plane in range(2, levels.shape[0]):
+                            for tile in range(forms.pairs.shape[0]):
+                                row = tile * forms.tile_rows
+                                place = (plane * levels.shape[1] + first + sub) * rows + row
+                                count = min(forms.tile_rows, rows - row)
+                                flat, units = levels.reshape(-1), variances.units[0, block]
+                                _add_forms(forms, tile, block, flat, place * VECTORS, count, own, units, noise)
+                    elif block % _STRIP == 0:
+                        multiply_squares(variances, 0, block, noise.squares, rows, noise.variances)
+                    add_noise(
+                        sums,
+                        (sub * blocks + block) * _BLOCK,
+                        noise.variances,
+                        block % _STRIP * _BLOCK,
+                        variances.units,
+                        block * COLUMNS,
+                        noise.squares.units,
+                        noise.names,
+                        0,
+                        block * COLUMNS // 4,
+                        noise.keys,
+                        noise.words,
+                    )
             width = min(VECTORS, vectors - start)
             for c in range(columns):
                 for p in range(width):
                     out[c, start + p] = sums[sub, c, p]
-        if variance.shape[0] > 0:
-            sums[:] = 0
-            _multiply(levels[1], variance, first, sums)
-            for sub in range(subs):
-                start = (first + sub) * VECTORS
-                width = min(VECTORS, vectors - start)
-                _name_vectors(reads, start, position, sample)
-                for block in range(blocks):
-                    block_normals(reads.key, position, sample, block * COLUMNS // 4, 0, words, normals)
-                    for c in range(min(COLUMNS, columns - block * COLUMNS)):
-                        for p in range(width):
-                            spread = np.sqrt(sums[sub, block * COLUMNS + c, p])
-                            out[block * COLUMNS + c, start + p] += spread * normals[c, p]
 
 
 @kernel
@@ -153,28 +270,26 @@ def converted(
     levels: Floats,
     shifts: Doubles,
     packed: Floats,
-    variance: Floats,
+    variances: Variances,
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
+    forms: Forms | None = None,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
-    weigh, vectors p in panels. ``variance`` (of no tiles: no noise) is the cells' read noise squared; a tile's noise
-    has variance ``sum_k variance[k, c] levels[f, k, p]**2``. ``codes`` (blocks, columns up to a multiple of COLUMNS,
-    VECTORS) must hold all sums of integers exactly. Returns the number of conversions that were clipped.
+    weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
+    tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
+    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the number of
+    conversions that were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
-    noisy = variance.shape[0] > 0
+    noisy = variances.pairs.shape[0] > 0
     current = np.empty((COLUMNS, VECTORS), levels.dtype)
-    squares = np.empty(tile_rows * VECTORS if noisy else 1, levels.dtype)
-    spread = np.empty((COLUMNS, VECTORS), levels.dtype)
-    normals = np.empty((COLUMNS, VECTORS))
-    words = np.empty((4, VECTORS), np.uint64)
-    position, sample = np.empty(VECTORS, np.uint64), np.empty(VECTORS, np.uint64)
-    flat_g, flat_variance, flat_codes = packed.reshape(-1), variance.reshape(-1), codes.reshape(-1)
+    noise = _noise(tile_rows if noisy else 0, reads.key, levels)
+    flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     clipped = 0
     codes[:] = 0
@@ -185,20 +300,35 @@ def converted(
             for panel in range(first, min(panels, first + _GROUP)):
                 x_start = ((plane * panels + panel) * rows + tile * tile_rows) * VECTORS
                 if noisy:
-                    for i in range(count * VECTORS):
-                        squares[i] = flat[x_start + i] * flat[x_start + i]
-                    _name_vectors(reads, panel * VECTORS, position, sample)
+                    square(flat, x_start, count, noise.squares)
+                    _name_vectors(reads, panel * VECTORS, noise.names)
                 for block in range(blocks):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     if noisy:
-                        spread[:] = 0
-                        multiply_block(flat_variance, g_start, squares, 0, count, spread, 0)
-                        block_normals(reads.key, position, sample, block * COLUMNS // 4, read, words, normals)
-                        for c in range(COLUMNS):
-                            for p in range(VECTORS):
-                                current[c, p] += np.sqrt(spread[c, p]) * normals[c, p]
+                        if forms is not None:
+                            own = noise.variances[block % _STRIP]
+                            multiply_exactly(variances, tile, block, noise.squares, count, own)
+                            _add_forms(
+                                forms, tile, block, flat, x_start, count, own, variances.units[tile, block], noise
+                            )
+                        elif block % _STRIP == 0:
+                            multiply_squares(variances, tile, block, noise.squares, count, noise.variances)
+                        add_noise(
+                            current,
+                            0,
+                            noise.variances,
+                            block % _STRIP * _BLOCK,
+                            variances.units,
+                            (tile * blocks + block) * COLUMNS,
+                            noise.squares.units,
+                            noise.names,
+                            read,
+                            block * COLUMNS // 4,
+                            noise.keys,
+                            noise.words,
+                        )
                     clipped += convert_block(
                         current,
                         conversion.per_current,
@@ -241,3 +371,15 @@ def combined(codes: Floats, columns: Integers, weights: Doubles, removed: Double
             factor = gain[o]
             for p in range(width):
                 out[o, start + p] = total[p] * factor
+
+
+@kernel
+def level_sums(levels: Floats) -> Doubles:
+    """Sum of each vector's levels (panels, rows, VECTORS) in double precision, in the order of the rows."""
+    panels, rows, _ = levels.shape
+    sums = np.zeros(panels * VECTORS)
+    for panel in range(panels):
+        for k in range(rows):
+            for p in range(VECTORS):
+                sums[panel * VECTORS + p] += levels[panel, k, p]
+    return sums

@@ -20,13 +20,13 @@ _LINE = 64
 
 class _Rooms(threading.local):
     def __init__(self) -> None:
-        self.held: dict[tuple[str, np.dtype[Any]], npt.NDArray[np.floating]] = {}
+        self.held: dict[tuple[str, np.dtype[Any]], npt.NDArray[Any]] = {}
 
 
 _rooms = _Rooms()
 
 
-def kept(name: str, count: int, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
+def kept(name: str, count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """So many uninitialised numbers, aligned to lines of the cache.
 
     The next call with this name and type in this thread may return the same memory. More than 16 MB are not kept.

@@ -41,7 +41,7 @@ _LINE = 64
 
 
 @kernel
-def aligned(count: int, like: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def aligned(count: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """So many uninitialised numbers of ``like``'s type, whose vectors do not straddle lines of the cache."""
     size = like.itemsize
     room = np.empty(count + _LINE // size, like.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import naive
@@ -49,6 +50,17 @@ def test_panels_hold_vectors_side_by_side_and_zeros_beyond_them(vectors):
         assert values[p // 32, k, p % 32] == matrix[k, p]
     assert np.count_nonzero(values) == matrix.size
     np.testing.assert_array_equal(analog.Panels(values, count).matrix, matrix)
+
+
+@pytest.mark.parametrize("cuts", [[0, 40], [0, 1, 16, 17, 40], [0, 33, 40]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_matrix_may_be_packed_some_rows_at_a_time(cuts, dtype):
+    matrix = np.random.default_rng(0).random((40, 13))
+    packed = analog.unpacked(40, 13, 16, dtype)
+    for start, stop in itertools.pairwise(cuts):
+        analog.place(matrix[start:stop], start, 3.0, packed)
+    np.testing.assert_array_equal(packed, analog.pack(matrix, 16, dtype, 3.0))
+    np.testing.assert_array_equal(packed, analog.pack(np.asfortranarray(matrix), 16, dtype, 3.0))
 
 
 @pytest.mark.parametrize(

@@ -406,7 +406,7 @@ def traced(monkeypatch, network, **options):
 
     programmed = network.program(NOISY, calibration=normal(8, 2, 8, 8))
     monkeypatch.setattr(executor._Pace, "learn", noted)
-    found = programmed.run({"x": normal(50, 2, 8, 8)}, **options)["y"]
+    found = programmed.run({"x": normal(50, 2, 8, 8)}, **{"threads": 1, **options})["y"]
     monkeypatch.undo()
     return found, sizes
 
@@ -420,6 +420,19 @@ def test_blocks_get_as_small_as_the_memory_asks_for(tmp_path, monkeypatch):
     assert [size for size, _ in sizes] == [1, *[5] * 9, 4]
     assert max(peak for _, peak in sizes) <= 5 * each
     np.testing.assert_array_equal(bound, free)
+
+
+def test_threads_share_the_feed_and_the_memory_and_change_no_bit(tmp_path, monkeypatch):
+    network = classifier(tmp_path)
+    alone, sizes = traced(monkeypatch, network)
+    each = sizes[0][1]
+    shared, sizes = traced(monkeypatch, network, threads=2)
+    # until the first result is there, nobody knows what a sample takes
+    assert [size for size, _ in sizes] == [1, 1, 25, 23]
+    np.testing.assert_array_equal(shared, alone)
+    bound, sizes = traced(monkeypatch, network, threads=3, memory=9 * each)
+    assert {size for size, _ in sizes[3:-1]} == {3}
+    np.testing.assert_array_equal(bound, alone)
 
 
 def test_a_block_that_does_not_fit_is_refused(tmp_path):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xbarsim.chip import Chip
     from xbarsim.data import Dataset, Pixels
     from xbarsim.evaluation import Evaluation
+    from xbarsim.paths import PathName
 
 __all__ = ["chips", "run", "summary"]
 
@@ -89,6 +90,14 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
 @click.option("--memory", type=click.IntRange(1), help="MB that activations of a chip may take [default: 256].")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples of the data.")
 @click.option("--workers", type=click.IntRange(1), help="Chips simulated side by side [default: processors].")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each chip [default: processors / workers].")
+@click.option(
+    "--path",
+    type=click.Choice(["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]),
+    default="auto",
+    show_default=True,
+    help="How products are computed; changes no result but by rounding.",
+)
 @click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--out", help="Write all figures to this HDF5 file (.h5).")
 @click.option("--save-faults", help="Write the chip's fault map to this file (.h5 or .npz); with --chips 1.")
@@ -112,6 +121,8 @@ def run(
     memory: int | None,
     limit: int | None,
     workers: int | None,
+    threads: int | None,
+    path: PathName,
     precision: str,
     out: str | None,
     save_faults: str | None,
@@ -160,9 +171,11 @@ def run(
             batch=batch,
             memory=None if memory is None else memory * 1_000_000,
             workers=workers,
+            threads=threads,
             metrics=metrics or None,
             output=output,
             dtype=precision,
+            path=path,
             progress=advance,
         )
     if as_json:

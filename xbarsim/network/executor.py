@@ -19,6 +19,7 @@ from xbarsim.network.control import Body, run_control
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Control, Partition, Segment
 from xbarsim.network.sessions import aligned, aligned_empty
+from xbarsim.threads import side_by_side
 from xbarsim_kernels.analog import Panels
 
 __all__ = ["Executor", "Multiplier", "Observer"]
@@ -75,6 +76,7 @@ class Executor:
         wanted: Mapping[str, str],
         observer: Observer | None = None,
         memory: int | None = None,
+        threads: int = 1,
     ) -> dict[str, npt.NDArray[Any]]:
         """Tensors of a feed.
 
@@ -92,7 +94,9 @@ class Executor:
         observer
             Is told what goes into each layer.
         memory
-            Bytes that a block's activations may take; 256 MB where any size of a block will do, else no limit.
+            Bytes that activations may take at once; 256 MB where any size of a block will do, else no limit.
+        threads
+            Blocks that are computed side by side; changes no bit.
 
         Raises
         ------
@@ -103,13 +107,17 @@ class Executor:
         parts: dict[str, list[Any]] = {name: [] for name in wanted}
         shapes = ((np.shape(feeds[name]), axis) for name, axis in batching.inputs.items())
         key = tuple((*shape[:axis], *shape[axis + 1 :]) for shape, axis in shapes)
-        pace = _Pace(batching, memory, self._each.get(key, 0.0))
-        for block in batching.blocks(feeds, first_sample, exact=True, limit=pace.limit):
+        pace = _Pace(batching, memory, self._each.get(key, 0.0), -(-batching.count(feeds) // threads), threads)
+
+        def one(block: Block) -> tuple[_Pass, dict[str, Any]]:
             going = _Pass(self, block, batching.separable, set(wanted.values()), observer)
-            values = going.results()
-            pace.learn(block, going.peak, self.partition.graph.name)
+            return going, going.results()
+
+        cut = batching.blocks(feeds, first_sample, exact=True, limit=pace.limit)
+        for going, values in side_by_side(one, cut, threads):
+            pace.learn(going.block, going.peak, self.partition.graph.name)
             self._each[key] = pace.each
-            blocks.append(block)
+            blocks.append(going.block)
             for name, tensor in wanted.items():
                 parts[name].append(values[tensor])
         return {name: batching.join(wanted[name], part, blocks) for name, part in parts.items()}
@@ -118,15 +126,16 @@ class Executor:
 class _Pace:
     """Finds the number of samples whose activations fit into memory, from what the blocks before have taken."""
 
-    def __init__(self, batching: Batching, memory: int | None, each: float) -> None:
+    def __init__(self, batching: Batching, memory: int | None, each: float, share: int, threads: int) -> None:
         self._batching, self._memory = batching, memory
+        self._share, self._threads = share, threads
         self.each = each
 
     def limit(self) -> int:
         """Samples of the next block; the first finds out what one takes."""
         if not self.each:
             return 1
-        return max(1, int((self._memory or _MEMORY) / self.each))
+        return min(self._share, max(1, int((self._memory or _MEMORY) / self._threads / self.each)))
 
     def learn(self, block: Block, peak: int, where: str) -> None:
         """Take note of what a block has taken."""

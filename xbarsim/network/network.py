@@ -35,6 +35,7 @@ from xbarsim.network.samples import plan_batches
 from xbarsim.network.shapes import infer_shapes
 from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
+from xbarsim.paths import PathName
 from xbarsim.placement import Rule, idle, place
 from xbarsim.tiling import Tiling
 
@@ -218,6 +219,7 @@ class Network:
         faults: FaultMap | None = None,
         dtype: npt.DTypeLike = np.float32,
         threads: int | None = None,
+        path: PathName = "auto",
     ) -> ProgrammedNetwork:
         """The network on one simulated chip.
 
@@ -239,11 +241,15 @@ class Network:
         threads
             Arrays that are solved side by side where wires or nonlinear cells make that necessary; the default is the
             number of processors. No result depends on it.
+        path
+            How products are computed, as for `Macro`: the fastest way by default.
 
         Raises
         ------
         DataError
             Calibration is missing or belongs to another model.
+        ChipError
+            A layer cannot be computed by this path.
         """
         if calibration is None and chip.needs_calibration:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
@@ -266,10 +272,11 @@ class Network:
                     dtype=layer.precision(np.dtype(dtype)),
                     faults=faults,
                     threads=threads,
+                    path=path,
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
-        return ProgrammedNetwork(self, chip, seed, write, dtype, layers)
+        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path)
 
     def restore(self, path: str | Path, *, threads: int | None = None) -> ProgrammedNetwork:
         """The network on a simulated chip that `ProgrammedNetwork.save` wrote; its outputs have the same bits.

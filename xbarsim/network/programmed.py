@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from xbarsim.network.executor import Executor
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Partition
 from xbarsim.network.store import save
+from xbarsim.paths import PathName
 
 if TYPE_CHECKING:
     from xbarsim.chip import Chip
@@ -32,8 +34,8 @@ class ProgrammedNetwork:
 
     Attributes
     ----------
-    network, chip, seed, write, dtype
-        What was programmed, which chip it is, and the precision of its products.
+    network, chip, seed, write, dtype, path
+        What was programmed, which chip it is, the precision of its products and how they are computed.
     partition
         How the chip's placement rules cut the network.
     layers
@@ -48,12 +50,14 @@ class ProgrammedNetwork:
         write: int,
         dtype: npt.DTypeLike,
         layers: Mapping[str, tuple[Macro, ...]],
+        path: PathName,
     ) -> None:
         self.network = network
         self.chip = chip
         self.seed = seed
         self.write = write
         self.dtype = np.dtype(dtype)
+        self.path = path
         self.layers = layers
         self.partition: Partition = network.partition_for(chip)
         self._executor = Executor(self.partition, layers)
@@ -88,6 +92,7 @@ class ProgrammedNetwork:
         outputs: Sequence[str] | None = None,
         capture: Collection[str] = (),
         memory: int | None = None,
+        threads: int | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the network on this chip.
 
@@ -110,6 +115,8 @@ class ProgrammedNetwork:
             Bytes that the activations of the samples which are computed at once may take. By default 256 MB where the
             network's digital operators are exact for batches of any size; others run in blocks of a fixed size, as the
             summary says, which a limit makes sure of but cannot change.
+        threads
+            Blocks of samples that are computed side by side; the default is the number of processors.
 
         Returns
         -------
@@ -128,9 +135,10 @@ class ProgrammedNetwork:
         wanted = {name: name for name in network.select_outputs(outputs)}
         wanted.update(self._captured(capture))
         memory = None if memory is None else check_number(memory, "memory", 1)
+        threads = os.cpu_count() or 1 if threads is None else check_number(threads, "threads", 1)
         batching = network.batching_for(checked, self.chip)
         return self._executor.run(
-            checked, batching, int(first_sample), wanted, observer=self._check_reached, memory=memory
+            checked, batching, int(first_sample), wanted, observer=self._check_reached, memory=memory, threads=threads
         )
 
     def _check_reached(self, layer: Layer, x: npt.NDArray[Any], samples: int) -> None:

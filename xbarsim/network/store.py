@@ -22,6 +22,7 @@ from xbarsim.errors import DataError, XbarsimError
 from xbarsim.faultmap import CellFaults, FaultMap
 from xbarsim.files import new_file
 from xbarsim.macro import Macro, Ranges
+from xbarsim.paths import PathName, check_path
 from xbarsim.programming import Stages
 from xbarsim.tiling import Tiling
 from xbarsim.versions import versions
@@ -50,7 +51,7 @@ def save(programmed: ProgrammedNetwork, path: str | Path, *, force: bool) -> Non
         file["chip"] = programmed.chip.to_toml()
         file.attrs["model_sha256"] = programmed.network.digest
         file.attrs["seed"], file.attrs["write"] = programmed.seed, programmed.write
-        file.attrs["dtype"] = programmed.dtype.name
+        file.attrs["dtype"], file.attrs["path"] = programmed.dtype.name, programmed.path
         for layer in programmed.partition.layers:
             for name, macro in zip(layer.macro_names, programmed.layers[layer.name], strict=True):
                 # layers' names may hold slashes, which mean groups in HDF5
@@ -92,8 +93,8 @@ def _write(group: Any, name: str, data: npt.NDArray[Any]) -> Any:
 
 def restore(
     network: Network, path: str | Path, threads: int | None
-) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]]]:
-    """Chip, seed, write, precision and macros of a file; see `Network.restore`."""
+) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]], PathName]:
+    """Chip, seed, write, precision, macros and path of a file; see `Network.restore`."""
     import h5py
 
     try:
@@ -113,7 +114,7 @@ def restore(
 
 def _read(
     network: Network, file: Any, path: str, threads: int | None
-) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]]]:
+) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]], PathName]:
     attributes = dict(file.attrs)
     if attributes.get("format") != FORMAT:
         raise DataError(f"{path}: not a file of a programmed chip ({FORMAT}) but {attributes.get('format')!r}")
@@ -124,6 +125,7 @@ def _read(
         raise DataError(f"{path}: holds another model than {network.path}")
     chip = Chip.from_toml(file["chip"].asstr()[()], origin=path)
     seed, write, dtype = int(attributes["seed"]), int(attributes["write"]), str(attributes["dtype"])
+    computed = check_path(str(attributes["path"]))
 
     def macro(name: str, weights: npt.NDArray[Any], layer: Layer) -> Macro:
         group = file["macros"][quote(name, safe="")]
@@ -136,6 +138,7 @@ def _read(
             ranges=_ranges(group.attrs),
             dtype=layer.precision(np.dtype(dtype)),
             threads=threads,
+            path=computed,
             stages=_stages(group, chip, layer),
         )
 
@@ -145,7 +148,7 @@ def _read(
         )
         for layer in network.partition_for(chip).layers
     }
-    return chip, seed, write, dtype, layers
+    return chip, seed, write, dtype, layers, computed
 
 
 def _ranges(attributes: Mapping[str, Any]) -> Ranges | None:

@@ -17,6 +17,7 @@ from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Control, Partition
 from xbarsim.network.rewriting.draft import origin
 from xbarsim.network.samples import plan_batches
+from xbarsim.paths import choose
 from xbarsim.plan import describe_effort, describe_plan
 from xbarsim.tiling import Tiling
 
@@ -147,12 +148,23 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
             part = segment.session.name.removeprefix(f"{network.path} ").strip("()")
             title.append(f"slow     {part} run in the {segment.session.engine}: {segment.session.why}")
     if chip is not None:
-        title.append(f"chip     {chip.name}; products {describe_plan(chip)}")
-        work = [item for layer in parts.layers for item in _work(batching, layer, chip)]
-        effort = describe_effort(chip, work, "sample")
-        title += [f"circuit  {effort}"] if effort else []
+        title += _computation(chip, parts, batching)
         title += [f"note     {text}" for text in network.idle_rules(chip)]
     return Summary(title=tuple(title), rows=tuple(rows))
+
+
+def _computation(chip: Chip, parts: Partition, batching: Batching) -> list[str]:
+    """How products are computed, and what solving arrays adds to the work."""
+    layers = defaultdict(list)
+    for layer in parts.layers:
+        layers[choose(chip, layer.shape[1]).path].append(layer)
+    lines = []
+    for path, own in layers.items():
+        count = "" if len(layers) == 1 else f" of {len(own)} layers"
+        lines.append(f"chip     {chip.name}; products{count} {describe_plan(chip, path)}")
+        effort = describe_effort(chip, path, [item for layer in own for item in _work(batching, layer, chip)], "sample")
+        lines += [f"circuit  {effort}"] if effort else []
+    return lines or [f"chip     {chip.name}"]
 
 
 class _Rows:
@@ -195,8 +207,7 @@ def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> Summar
     count = len(layer.weights)
     vectors = batching.vectors.get(layer.name)
     n_out, n_in = layer.shape
-    plan = "" if chip is None else describe_plan(chip)
-    effort = "" if chip is None else describe_effort(chip, _work(batching, layer, chip), "sample")
+    plan = "" if chip is None else _plan(chip, layer, batching)
     return SummaryRow(
         name=layer.name,
         op=layer.op,
@@ -207,8 +218,14 @@ def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> Summar
         macs=None if vectors is None else vectors * count * n_out * n_in,
         tiles=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_tiles,
         cells=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_cells,
-        plan=f"{plan}; {effort}" if effort else plan,
+        plan=plan,
     )
+
+
+def _plan(chip: Chip, layer: Layer, batching: Batching) -> str:
+    path = choose(chip, layer.shape[1]).path
+    plan, effort = describe_plan(chip, path), describe_effort(chip, path, _work(batching, layer, chip), "sample")
+    return f"{plan}; {effort}" if effort else plan
 
 
 def _work(batching: Batching, layer: Layer, chip: Chip) -> list[tuple[Tiling, int]]:

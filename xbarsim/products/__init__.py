@@ -6,7 +6,21 @@ All are prepared once from a chip's cells, and multiply panels of vectors.
 from xbarsim.products.adc import Adc
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
+from xbarsim.products.percell import PerCellProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
+from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, whole_columns
 
-__all__ = ["Adc", "ConvertedProduct", "ExactProduct", "LinearProduct", "Product", "SolvedProduct", "plain_product"]
+__all__ = [
+    "Adc",
+    "BitSerialProduct",
+    "CollapsedProduct",
+    "ConvertedProduct",
+    "ExactProduct",
+    "LinearProduct",
+    "PerCellProduct",
+    "Product",
+    "SolvedProduct",
+    "plain_product",
+    "whole_columns",
+]

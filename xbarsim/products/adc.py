@@ -40,20 +40,20 @@ class Adc:
         signed = adc.signed if adc.signed is not None else chip.subtracts_before or inputs.bipolar
         if signed and adc.bits == 1:
             raise ChipError(f"adc.bits = 1 leaves no bit for the magnitude of layer {layer!r}'s signed currents")
-        if isinstance(adc.range, LosslessRange):
+        if adc.counts_levels:
             unit = chip.read_range / ((device.levels or 2) - 1)
             g_max = chip.read_range if chip.subtracts_before or chip.removes_baseline else chip.read_states[1]
             # rounding noise of the division must not cost a bit
             largest = math.ceil(round(chip.array.rows * inputs.plane_max * g_max / unit, 6))
             needed = bits_for(largest, signed)
-            if adc.bits is not None and adc.bits < needed:
+            if isinstance(adc.range, LosslessRange) and adc.bits is not None and adc.bits < needed:
                 raise ChipError(f"adc.bits = {adc.bits} is too few to be lossless: layer {layer!r} needs {needed}")
             # beyond this, adding the half of rounding is not exact
             exact = 2 ** np.finfo(dtype).nmant
             if largest > exact:
                 raise ChipError(
-                    f"adc.range.kind = 'lossless': sums of layer {layer!r} reach {largest}, and {np.dtype(dtype)} "
-                    f"holds integers up to {exact} only; compute in float64"
+                    f"adc.range.kind = {adc.range.kind!r}: sums of layer {layer!r} reach {largest}, "
+                    f"and {np.dtype(dtype)} holds integers up to {exact} only; compute in float64"
                 )
             bits = adc.bits or needed
             return Adc(bits, *adc.code_range(bits, signed), unit)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.currents import columns
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
-from xbarsim.products.plain import Levels, no_noise
+from xbarsim.products.plain import Levels, Seen
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.memory import kept
+from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["ConvertedProduct"]
 
@@ -26,11 +27,12 @@ Array = npt.NDArray[np.float64]
 class ConvertedProduct:
     """Column sums of every tile and input cycle pass the ADC; shifts, subtractions and sums are digital and exact."""
 
+    path = "tiled"
+
     def __init__(
         self,
         chip: Chip,
-        cells: Cells,
-        spread: Cells | None,
+        cells: Iterable[Seen],
         scale: Array,
         tiling: Tiling,
         inputs: Inputs,
@@ -38,15 +40,22 @@ class ConvertedProduct:
         dtype: npt.DTypeLike,
     ) -> None:
         self.inputs, self.dtype = inputs, np.dtype(dtype)
-        seen = columns(cells.above(chip.read_states[0]) if chip.removes_baseline else cells, chip)
-        self.n_columns = seen.shape[1]
-        rows = min(chip.array.rows, tiling.n_in)
-        # in units of a code: integers stay integers in single precision too
-        self.packed = analog.pack(seen, rows, dtype, adc.unit)
-        self.variance = no_noise(dtype)
-        if spread is not None:
-            added = spread.g.sum(axis=2).reshape(tiling.n_in, -1) if chip.subtracts_before else columns(spread, chip)
-            self.variance = analog.pack(added, rows, dtype, adc.unit**2)
+        self.n_columns = tiling.n_cells // tiling.n_in
+        if chip.subtracts_before:
+            self.n_columns //= 2
+        size = tiling.n_in, self.n_columns, min(chip.array.rows, tiling.n_in)
+        self.packed = analog.unpacked(*size, dtype)
+        self.forms, variances = None, []
+        first = 0
+        for seen, noise in cells:
+            sums = columns(seen.above(chip.read_states[0]) if chip.removes_baseline else seen, chip)
+            # in units of a code: integers stay integers in single precision too
+            analog.place(sums, first, adc.unit, self.packed)
+            if noise is not None:
+                variances.append(noise.variance)
+                self.forms = noise.packed(1.0 / adc.unit, size[-1], dtype)
+            first += len(sums)
+        self.variances = Variances.of(np.concatenate(variances), size[-1], adc.unit) if variances else SILENT
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
@@ -60,6 +69,8 @@ class ConvertedProduct:
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
-        clipped = analog.converted(planes, self.shifts, self.packed, self.variance, self.conversion, reads, codes)
+        clipped = analog.converted(
+            planes, self.shifts, self.packed, self.variances, self.conversion, reads, codes, self.forms
+        )
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

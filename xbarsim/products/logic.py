@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from xbarsim.chip import Chip
 from xbarsim.mapping import OffsetColumn, significances
-from xbarsim.products.plain import Levels, plain_product
+from xbarsim.products.plain import Levels
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
@@ -44,9 +44,19 @@ class Logic:
     def outputs(self, codes: Levels, levels: analog.Panels, dtype: npt.DTypeLike) -> Levels:
         """Outputs (n_out, vectors) from sums of codes (panels, columns, lanes)."""
         out = np.empty((len(self.gain), levels.vectors), dtype)
-        removed = np.empty(0)
-        if self.level_code:
-            values = levels.matrix.astype(np.float64)
-            removed = plain_product(np.ones((len(values), 1)), values)[0] * self.level_code
-        analog.combined(codes, self.columns, self.weights, removed, self.gain, out)
+        analog.combined(codes, self.columns, self.weights, self._removed(levels), self.gain, out)
         return out
+
+    def scaled(self, sums: Levels, levels: analog.Panels, dtype: npt.DTypeLike) -> Levels:
+        """The same from the codes that count for each output, summed already: (n_out, vectors)."""
+        total = sums.astype(np.float64, copy=False)
+        if self.level_code:
+            total -= self._removed(levels)
+        total *= self.gain[:, None]
+        return total.astype(dtype, copy=False)
+
+    def _removed(self, levels: analog.Panels) -> Array:
+        """What digital logic subtracts for each vector; empty for nothing."""
+        if not self.level_code:
+            return np.empty(0)
+        return analog.level_sums(levels.values)[: levels.vectors] * self.level_code

@@ -7,12 +7,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.cells import Cells
+from xbarsim.fluctuation import Fluctuation
 from xbarsim_kernels import analog
+from xbarsim_kernels.variances import SILENT
 
-__all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "no_noise", "plain_product"]
+__all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "Seen", "plain_product"]
 
 Array = npt.NDArray[np.float64]
 Levels = npt.NDArray[Any]
+Seen = tuple[Cells, Fluctuation | None]
+"""What a read sees of some inputs' cells, and how far it moves from read to read; None where reads are exact."""
 
 PASS_ROWS = 256
 """Rows that one pass of a product without converters takes: they stay in a small cache."""
@@ -21,7 +26,9 @@ _NO_READS = analog.Reads(np.uint64(0), 0, 1)
 
 
 class Product(Protocol):
-    """What a macro multiplies with."""
+    """What a macro multiplies with; ``path`` names the way."""
+
+    path: str
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
@@ -31,13 +38,8 @@ def plain_product(matrix: Array, x: Levels) -> Levels:
     """``matrix.T @ x`` for matrix (rows, columns), in the order of sums and the precision of ``x`` (rows, vectors)."""
     packed = analog.pack(matrix, min(matrix.shape[0], PASS_ROWS), x.dtype)
     out = np.empty((matrix.shape[1], x.shape[1]), x.dtype)
-    analog.linear(analog.Panels.of(x).values[None], packed, no_noise(x.dtype), _NO_READS, out)
+    analog.linear(analog.Panels.of(x).values[None], packed, SILENT, _NO_READS, out)
     return out
-
-
-def no_noise(dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Variances of no cells: what kernels take where reads are exact."""
-    return np.empty((0, 0, 0, analog.COLUMNS), dtype)
 
 
 class ExactProduct:
@@ -59,5 +61,5 @@ class ExactProduct:
     ) -> Levels:
         """Outputs (n_out, vectors) for levels (n_in, vectors); nothing depends on the vectors' numbers."""
         out = np.empty((self.n_out, levels.vectors), self.dtype)
-        analog.linear(levels.values[None], self.packed, no_noise(self.dtype), _NO_READS, out)
+        analog.linear(levels.values[None], self.packed, SILENT, _NO_READS, out)
         return out

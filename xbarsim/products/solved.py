@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,6 +24,8 @@ Array = npt.NDArray[np.float64]
 
 class SolvedProduct:
     """Column currents of every tile and input cycle are solved vector by vector, and converted if there is an ADC."""
+
+    path = "solved"
 
     def __init__(
         self,
@@ -44,14 +48,18 @@ class SolvedProduct:
             nothing = Cells(np.zeros_like(cells.g), np.zeros_like(cells.reference), cells.owned)
             self.baseline = columns(nothing.above(-chip.read_states[0]), chip)
 
+    def _read(self, volts: Array, number: int, reads: analog.Reads) -> Iterator[tuple[slice, Array]]:
+        """What `Currents.read` gives in the read with this number of each vector."""
+        return self.currents.read(volts)
+
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
         total: Array | float = 0.0
         conversions = clipped = 0
         values = levels.matrix.astype(np.float64)
-        for shift, plane in zip(self.inputs.shifts, self.inputs.planes(values), strict=True):
+        for number, (shift, plane) in enumerate(zip(self.inputs.shifts, self.inputs.planes(values), strict=True)):
             volts = plane * self.inputs.volts_per_level
-            for rows, current in self.currents.read(volts):
+            for rows, current in self._read(volts, number, reads):
                 if self.baseline is not None:
                     current = current - plain_product(self.baseline[rows], volts[rows])
                 codes = current * self.per_current

@@ -1,0 +1,91 @@
+"""What the writing of LLVM code by hand has in common: constants, addresses, loops and functions of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+__all__ = ["F32", "I16", "I32", "I64", "Memory", "call", "every", "index", "lanes", "operands", "repeat", "splat"]
+
+I16, I32, I64, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def lanes(element: Any, count: int) -> Any:
+    """The type of a vector."""
+    return ir.VectorType(element, count)
+
+
+def every(kind: Any, number: float) -> Any:
+    """A constant vector with one number in all lanes."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
+def index(number: int) -> Any:
+    """A constant offset."""
+    return ir.Constant(I64, number)
+
+
+def splat(builder: Any, number: Any, kind: Any) -> Any:
+    """A vector with one computed number in all lanes."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, every(lanes(I32, kind.count), 0))
+
+
+def call(builder: Any, name: str, *vectors: Any) -> Any:
+    """LLVM's function of floating-point vectors of one type, e.g. ``fma``."""
+    kind = vectors[0].type
+    full = f"llvm.{name}.v{kind.count}f{64 if isinstance(kind.element, ir.DoubleType) else 32}"
+    known = builder.module.globals.get(full)
+    function = known or ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(vectors)), full)
+    return builder.call(function, vectors)
+
+
+def repeat(builder: Any, count: Any, body: Callable[..., Sequence[Any] | None], *starts: Any) -> Sequence[Any]:
+    """``carried = body(k, *carried)`` for k in 0..count-1, count 1 or more; what the last one returned."""
+    before, loop = builder.block, builder.append_basic_block("loop")
+    after = builder.append_basic_block("loop_done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    k, carried = builder.phi(I64), [builder.phi(start.type) for start in starts]
+    results = body(k, *carried) or []
+    following = builder.add(k, index(1))
+    pairs = zip([k, *carried], [index(0), *starts], [following, *results], strict=True)
+    for phi, start, result in pairs:
+        phi.add_incoming(start, before)
+        phi.add_incoming(result, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    return results
+
+
+class Memory:
+    """The numbers of a C-contiguous array; vectors among them are only as aligned as the numbers."""
+
+    def __init__(self, builder: Any, data: Any, align: int) -> None:
+        self._builder, self._data, self._align = builder, data, align
+
+    def _address(self, offset: Any, kind: Any) -> Any:
+        place = self._builder.gep(self._data, [offset], inbounds=True)
+        return place if kind is None else self._builder.bitcast(place, kind.as_pointer())
+
+    def load(self, offset: Any, kind: Any = None) -> Any:
+        """What stands at an offset: one number, or a vector."""
+        return self._builder.load(self._address(offset, kind), align=self._align)
+
+    def store(self, offset: Any, vector: Any) -> None:
+        """Write a vector to an offset."""
+        self._builder.store(vector, self._address(offset, vector.type), align=self._align)
+
+
+def operands(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
+    """An intrinsic's arguments, arrays as their `Memory`."""
+    return [
+        Memory(builder, context.make_array(kind)(context, builder, argument).data, kind.dtype.bitwidth // 8)
+        if isinstance(kind, types.Array)
+        else argument
+        for kind, argument in zip(signature.args, arguments, strict=True)
+    ]

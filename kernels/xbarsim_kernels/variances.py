@@ -1,0 +1,291 @@
+"""Variances of a block of columns and vectors, ``sum_k v[k, c] x[k, p]**2``, as products of integers.
+
+Squares are counted in units of their vector's largest one, variances in units of their column; machines multiply such
+16-bit integers twice as fast as single-precision numbers, and their sums are exact. What rounding to units can change
+is known for every sum beforehand: where that is more than a hundredth of the sum, the sum is computed in single
+precision instead. Both depend on the vector and the column alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.emit import F32, I16, I32, I64, call, every, index, lanes, operands, repeat, splat
+from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
+from xbarsim_kernels.simd import aligned
+
+__all__ = ["SILENT", "Squares", "Variances", "multiply_exactly", "multiply_squares", "square", "squares"]
+
+Floats = npt.NDArray[np.floating]
+Singles = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Pairs = npt.NDArray[np.int32]
+
+_LANES = 16
+_BLOCK = COLUMNS * VECTORS
+_ROWS = 128
+"""Rows whose products are summed up as integers."""
+
+_LARGEST = (1 << 15) - 1
+"""The largest square or variance in units."""
+
+_TOTAL = 1 << 17
+"""The largest sum of a column's variances over these rows, in units: sums of products stay below 2**32."""
+
+_CERTAIN = 104.0
+"""Sums of so many times the largest error are off by less than a hundredth: one time is the error itself, three more
+cover what single precision adds."""
+
+
+class Variances(NamedTuple):
+    """Variances of the cells of all tiles; negative numbers, which complete other terms, are in ``exact`` only.
+
+    Attributes
+    ----------
+    pairs : (tiles, blocks, pairs of rows, COLUMNS) integers in units, an even row's in the lower half of the word
+    exact : (tiles, blocks, tile_rows, COLUMNS) the same, not rounded
+    errors : (tiles, blocks, 2, COLUMNS) largest error of the integers times `_CERTAIN`; half of their sum times that
+    units : (tiles, blocks, COLUMNS) standard deviation that one product of units stands for
+    """
+
+    pairs: Pairs
+    exact: Singles
+    errors: Singles
+    units: Doubles
+
+    @staticmethod
+    def of(matrix: Doubles, tile_rows: int, unit: float = 1.0) -> Variances:
+        """Those of a matrix (rows, columns) of variances, counted in ``unit**2``."""
+        rows, columns = matrix.shape
+        tiles, blocks, depth = -(-rows // tile_rows), -(-columns // COLUMNS), -(-tile_rows // 2)
+        result = Variances(
+            np.zeros((tiles, blocks, depth, COLUMNS), np.int32),
+            np.zeros((tiles, blocks, tile_rows, COLUMNS), np.float32),
+            np.zeros((tiles, blocks, 2, COLUMNS), np.float32),
+            np.zeros((tiles, blocks, COLUMNS)),
+        )
+        for tile in range(tiles):
+            part = np.zeros((tile_rows, blocks * COLUMNS))
+            piece = matrix[tile * tile_rows : (tile + 1) * tile_rows]
+            part[: len(piece), :columns] = piece
+            sizes = np.abs(part)
+            sums = np.add.reduceat(sizes, np.arange(0, tile_rows, _ROWS), axis=0).max(axis=0)
+            # rounding may add half a unit for each row
+            step = np.maximum(sums / (_TOTAL - _ROWS // 2), sizes.max(axis=0) / _LARGEST)
+            part /= np.where(step > 0.0, step, 1.0)
+            whole = np.zeros((2 * depth, blocks * COLUMNS), np.int32)
+            whole[:tile_rows] = np.rint(np.maximum(part, 0.0))
+            error = np.abs(whole[:tile_rows] - part).max(axis=0)
+            parts = (whole[::2] | whole[1::2] << 16, part, np.stack([error, 0.5 * whole.sum(axis=0)]) * _CERTAIN)
+            for array, values in zip(result[:3], parts, strict=True):
+                array[tile] = values.reshape(-1, blocks, COLUMNS).transpose(1, 0, 2)
+            result.units[tile] = np.sqrt(step / _LARGEST).reshape(blocks, COLUMNS) / unit
+        return result
+
+
+SILENT = Variances.of(np.empty((0, 0)), 1)
+"""No variances at all."""
+
+
+class Squares(NamedTuple):
+    """Room for the squares of VECTORS vectors, as `square` leaves them.
+
+    Attributes
+    ----------
+    pairs : (pairs of rows, VECTORS) integers in units, an even row's in the lower half of the word
+    exact : (rows, VECTORS) the same, not rounded
+    units : (VECTORS,) root of a vector's largest square
+    reach : (2, VECTORS) sum of the squares and one for each row; 1 where this is not zero
+    """
+
+    pairs: Pairs
+    exact: Singles
+    units: Floats
+    reach: Singles
+
+
+@kernel
+def squares(rows: int, like: Floats) -> Squares:
+    """Room for so many rows of vectors of this type."""
+    count = rows * VECTORS
+    return Squares(
+        aligned(count // 2 + VECTORS, np.empty(0, np.int32)),
+        aligned(count, np.empty(0, np.float32)),
+        aligned(VECTORS, like),
+        aligned(2 * VECTORS, np.empty(0, np.float32)),
+    )
+
+
+def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exact: Any, units: Any, reach: Any) -> Any:
+    """Squares of ``x[start + k * VECTORS + p]`` for k in 0..rows-1, as `Squares` holds them; rows is 1 or more."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, first, count, integers, numbers_at, unit, reached = operands(context, builder, signature, arguments)
+        kind = lanes(ir.DoubleType() if x.dtype == types.float64 else F32, _LANES)
+        numbers, words = lanes(F32, _LANES), lanes(I32, _LANES)
+        # of a smaller number the reciprocal is infinite
+        tiny = every(kind, float(np.finfo(np.float64 if x.dtype == types.float64 else np.float32).tiny))
+        final = builder.sub(count, index(1))
+
+        def half(lane: int) -> None:
+            def place(row: Any) -> Any:
+                return builder.add(builder.mul(row, index(VECTORS)), index(lane))
+
+            def value(row: Any) -> Any:
+                return values.load(builder.add(first, place(row)), kind)
+
+            def measure(row: Any, largest: Any) -> list[Any]:
+                size = call(builder, "fabs", value(row))
+                return [builder.select(builder.fcmp_ordered(">", size, largest), size, largest)]
+
+            (largest,) = repeat(builder, count, measure, tiny)
+            unit.store(index(lane), largest)
+            inverse = builder.fdiv(every(kind, 1.0), largest)
+
+            def one(row: Any) -> tuple[Any, Any]:
+                share = builder.fmul(value(row), inverse)
+                share = share if kind == numbers else builder.fptrunc(share, numbers)
+                found = builder.fmul(builder.fmul(share, share), every(numbers, _LARGEST))
+                numbers_at.store(place(row), found)
+                return found, builder.fptosi(builder.fadd(found, every(numbers, 0.5)), words)
+
+            def write(pair: Any, total: Any) -> list[Any]:
+                even = builder.mul(pair, index(2))
+                odd = builder.add(even, index(1))
+                # beyond an odd number of rows: the last one again, which has no variances there
+                odd = builder.select(builder.icmp_signed("<", odd, count), odd, final)
+                (low, lower), (high, upper) = one(even), one(odd)
+                integers.store(place(pair), builder.or_(lower, builder.shl(upper, every(words, 16))))
+                return [builder.fadd(builder.fadd(total, low), high)]
+
+            depth = builder.lshr(builder.add(count, index(1)), index(1))
+            (total,) = repeat(builder, depth, write, every(numbers, 0.0))
+            some = builder.fcmp_ordered(">", total, every(numbers, 0.0))
+            margin = builder.fadd(total, splat(builder, builder.sitofp(count, F32), numbers))
+            reached.store(index(lane), builder.select(some, margin, every(numbers, 0.0)))
+            reached.store(index(VECTORS + lane), builder.uitofp(some, numbers))
+
+        for lane in range(0, VECTORS, _LANES):
+            half(lane)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64, types.int64, pairs, exact, units, reach), codegen
+
+
+def _multiply_pairs(
+    typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, count: Any, out: Any, out_start: Any
+) -> Any:
+    """``out[c, p] += sum_k low(g[k, c]) low(x[k, p]) + high(g[k, c]) high(x[k, p])``, the halves of words; sums of
+    so many pairs, 1 or more, are integers below 2**32.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weights, g_first, squared, x_first, number, total, first = operands(context, builder, signature, arguments)
+        words, halves, products = lanes(I32, _LANES), lanes(I16, 2 * _LANES), lanes(I32, 2 * _LANES)
+        numbers = lanes(F32, _LANES)
+        parts = range(0, VECTORS, _LANES)
+        masks = [ir.Constant(words, list(range(half, 2 * _LANES, 2))) for half in (0, 1)]
+
+        def multiply(k: Any, *sums: Any) -> list[Any]:
+            x_row = builder.add(x_first, builder.mul(k, index(VECTORS)))
+            g_row = builder.add(g_first, builder.mul(k, index(COLUMNS)))
+            inputs = [builder.sext(squared.load(builder.add(x_row, index(part)), halves), products) for part in parts]
+            results: list[Any] = []
+            for c in range(COLUMNS):
+                weight = splat(builder, weights.load(builder.add(g_row, index(c))), words)
+                weight = builder.sext(builder.bitcast(weight, halves), products)
+                for vector in inputs:
+                    # written like this, machines have one instruction for it
+                    product = builder.mul(weight, vector)
+                    even, odd = (builder.shuffle_vector(product, product, mask) for mask in masks)
+                    results.append(builder.add(sums[len(results)], builder.add(even, odd)))
+            return results
+
+        found = repeat(builder, number, multiply, *[every(words, 0)] * (COLUMNS * len(parts)))
+        for step, integer in enumerate(found):
+            place = builder.add(first, index(step * _LANES))
+            total.store(place, builder.fadd(total.load(place, numbers), builder.uitofp(integer, numbers)))
+        return context.get_dummy_value()
+
+    return types.void(g, types.int64, x, types.int64, types.int64, out, types.int64), codegen
+
+
+def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any, start: Any, reach: Any) -> Any:
+    """Whether any sum is below ``errors[0, c] reach[0, p] + errors[1, c] reach[1, p]``: 0 if not."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total, first, error, first_error, reached = operands(context, builder, signature, arguments)
+        numbers = lanes(F32, _LANES)
+        found = every(lanes(ir.IntType(1), _LANES), 0)
+        for part in range(0, VECTORS, _LANES):
+            reaches = [reached.load(index(row * VECTORS + part), numbers) for row in (0, 1)]
+            for c in range(COLUMNS):
+                largest = [error.load(builder.add(first_error, index(row * COLUMNS + c))) for row in (0, 1)]
+                terms = [
+                    builder.fmul(splat(builder, number, numbers), reach)
+                    for number, reach in zip(largest, reaches, strict=True)
+                ]
+                own = total.load(builder.add(first, index(c * VECTORS + part)), numbers)
+                found = builder.or_(found, builder.fcmp_ordered("<", own, builder.fadd(*terms)))
+        return builder.zext(builder.bitcast(found, ir.IntType(_LANES)), I64)
+
+    return types.int64(sums, types.int64, errors, types.int64, reach), codegen
+
+
+_fill_squares: Callable[[Floats, int, int, Pairs, Singles, Floats, Singles], None] = cast("Any", intrinsic(_square))
+_add_products: Callable[[Pairs, int, Pairs, int, int, Singles, int], None] = cast("Any", intrinsic(_multiply_pairs))
+_any_uncertain: Callable[[Singles, int, Singles, int, Singles], int] = cast("Any", intrinsic(_find_uncertain))
+
+
+@kernel
+def square(x: Floats, start: int, rows: int, result: Squares) -> None:
+    """Squares of the vectors ``x[start + k * VECTORS + p]``, k in 0..rows-1."""
+    _fill_squares(x, start, rows, result.pairs, result.exact, result.units, result.reach)
+
+
+@kernel
+def multiply_squares(variances: Variances, tile: int, first_block: int, x: Squares, rows: int, sums: Singles) -> None:
+    """``sums[b, c, p] = sum_k v[k, b, c] x[k, p]**2`` for the blocks from the first one on that ``sums`` has room for.
+
+    In units: ``(variances.units[tile, b, c] x.units[p])**2`` each. Zero where all products are zero, else right to a
+    hundredth, and typically to a part in ten thousand. ``sums`` is (blocks, COLUMNS, VECTORS).
+    """
+    blocks, depth = variances.pairs.shape[1:3]
+    pairs, step = (rows + 1) // 2, _ROWS // 2
+    sums[:] = 0
+    for block in range(min(len(sums), blocks - first_block)):
+        number = tile * blocks + first_block + block
+        for first in range(0, pairs, step):
+            count = min(step, pairs - first)
+            start = (number * depth + first) * COLUMNS
+            _add_products(variances.pairs, start, x.pairs, first * VECTORS, count, sums, block * _BLOCK)
+        if _any_uncertain(sums, block * _BLOCK, variances.errors, number * 2 * COLUMNS, x.reach):
+            _make_certain(variances, tile, first_block + block, x, rows, sums[block])
+
+
+@kernel
+def multiply_exactly(variances: Variances, tile: int, block: int, x: Squares, rows: int, sums: Singles) -> None:
+    """The same sums (COLUMNS, VECTORS) of one block, in single precision."""
+    sums[:] = 0
+    start = (tile * variances.exact.shape[1] + block) * variances.exact.shape[2] * COLUMNS
+    multiply_block(variances.exact, start, x.exact, 0, rows, sums, 0)
+
+
+@kernel
+def _make_certain(variances: Variances, tile: int, block: int, x: Squares, rows: int, sums: Singles) -> None:
+    """Compute anew what is uncertain among the sums of a block."""
+    precise = np.empty((COLUMNS, VECTORS), np.float32)
+    multiply_exactly(variances, tile, block, x, rows, precise)
+    for c in range(COLUMNS):
+        low, high = variances.errors[tile, block, 0, c], variances.errors[tile, block, 1, c]
+        for p in range(VECTORS):
+            if sums[c, p] < low * x.reach[p] + high * x.reach[VECTORS + p]:
+                sums[c, p] = precise[c, p]
