@@ -8,13 +8,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from xbarsim.bench.case import Case
-from xbarsim.bench.cases import circuit, lowering, macro, products, programming, streams
+from xbarsim.bench.cases import bitserial, circuit, lowering, macro, products, programming, streams
 from xbarsim.errors import DataError
 
 __all__ = ["CASES", "select"]
 
 CASES: tuple[Case, ...] = (
     *products.cases(),
+    *bitserial.cases(),
     *streams.cases(),
     *lowering.cases(),
     *programming.cases(),

@@ -32,10 +32,10 @@ def cases() -> Iterator[Case]:
 def _prepared(errors: bool) -> Prepared:
     chip = Chip.load("hfo2-1t1r")
     weights = np.random.default_rng(0).uniform(-1.0, 1.0, (_N, _N))
-    tiling = Tiling.of(chip, _N, _N)
+    tiling, scale = Tiling.of(chip, _N, _N), chip.mapping.full_scale(weights)
 
     def work() -> Numbers:
-        target = nominal(weights, chip)[1]
+        target = nominal(weights, chip, tiling, scale)
         if not errors:
             return target.g
         programmed = program(target, chip, tiling, seed=0, write=0, layer="bench", faults=None)[0]
