@@ -28,7 +28,7 @@ from circuit_solvers import BUILDERS, CELLS, SEGMENT, V0, Contender, Problem, ou
 from threadpoolctl import threadpool_limits
 
 import xbarsim
-from kernels import machine
+from xbarsim.bench import Machine
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 
@@ -168,7 +168,7 @@ def versions() -> str:
     if shutil.which("ngspice"):
         said = subprocess.run(["ngspice", "--version"], capture_output=True, text=True, check=False).stdout
         found += re.findall(r"ngspice-\S+", said)[:1]
-    return f"{machine()}; {', '.join(found)}"
+    return f"{Machine.this().name}; one thread; {', '.join(found)}"
 
 
 @click.command()

@@ -88,37 +88,36 @@ def scipy_lu(task: str, problem: Problem) -> Contender | None:
     """Nodal analysis with SciPy's sparse LU, assembled without loops."""
     if task == "sinh cells":
         return None
+    importlib.import_module("scipy.sparse.linalg")
+    if task == "transfer matrix":
+        inputs = np.eye(problem.v.size)
+        return Contender("SciPy LU", lambda: lu_currents(problem.g, SEGMENT, inputs), np.asarray)
+    return Contender("SciPy LU", lambda: lu_currents(problem.g, SEGMENT, problem.v[:, None]), lambda out: out[:, 0])
+
+
+def lu_currents(g: np.ndarray, segment: float, inputs: np.ndarray) -> np.ndarray:
+    """Output currents (n, vectors) of n x n cells for inputs (n, vectors), with one resistance for all segments."""
     sparse = importlib.import_module("scipy.sparse")
     splu = importlib.import_module("scipy.sparse.linalg").splu
-    g, y = problem.g, 1.0 / SEGMENT
-    n = g.shape[0]
+    y, n = 1.0 / segment, g.shape[0]
     source = np.zeros(n)
     source[0] = y
-
-    def factors() -> Any:
-        chain = np.full(n, 2.0 * y)
-        chain[-1] = y
-        segments = sparse.diags_array([chain, np.full(n - 1, -y), np.full(n - 1, -y)], offsets=[0, 1, -1])
-        ends = sparse.diags_array([chain[::-1], np.full(n - 1, -y), np.full(n - 1, -y)], offsets=[0, 1, -1])
-        eye, cells = sparse.eye_array(n), sparse.diags_array(g.ravel())
-        wordlines, bitlines = sparse.kron(eye, segments), sparse.kron(ends, eye)
-        matrix = sparse.block_array([[wordlines + cells, -cells], [-cells, bitlines + cells]], format="csc")
-        # what suits a symmetric matrix that needs no pivoting
-        symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-        return splu(matrix, **symmetric)
-
-    def currents(inputs: np.ndarray) -> np.ndarray:
-        lu, out = factors(), np.empty((n, inputs.shape[1]))
-        for start in range(0, inputs.shape[1], 64):
-            part = inputs[:, start : start + 64]
-            right = np.zeros((2 * n * n, part.shape[1]))
-            right[: n * n] = np.kron(part, source[:, None])
-            out[:, start : start + 64] = y * lu.solve(right)[-n:]
-        return out
-
-    if task == "transfer matrix":
-        return Contender("SciPy LU", lambda: currents(np.eye(n)), np.asarray)
-    return Contender("SciPy LU", lambda: currents(problem.v[:, None]), lambda out: out[:, 0])
+    chain = np.full(n, 2.0 * y)
+    chain[-1] = y
+    segments = sparse.diags_array([chain, np.full(n - 1, -y), np.full(n - 1, -y)], offsets=[0, 1, -1])
+    ends = sparse.diags_array([chain[::-1], np.full(n - 1, -y), np.full(n - 1, -y)], offsets=[0, 1, -1])
+    eye, cells = sparse.eye_array(n), sparse.diags_array(g.ravel())
+    wordlines, bitlines = sparse.kron(eye, segments), sparse.kron(ends, eye)
+    matrix = sparse.block_array([[wordlines + cells, -cells], [-cells, bitlines + cells]], format="csc")
+    # what suits a symmetric matrix that needs no pivoting
+    symmetric = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
+    lu, out = splu(matrix, **symmetric), np.empty((n, inputs.shape[1]))
+    for start in range(0, inputs.shape[1], 64):
+        part = inputs[:, start : start + 64]
+        right = np.zeros((2 * n * n, part.shape[1]))
+        right[: n * n] = np.kron(part, source[:, None])
+        out[:, start : start + 64] = y * lu.solve(right)[-n:]
+    return out
 
 
 def ngspice(task: str, problem: Problem) -> Contender | None:

@@ -25,7 +25,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 import xbarsim as xs
-from kernels import machine, pair
+from xbarsim.bench import Machine, take_turns
 
 CHIP = {"array.rows": 128, "array.cols": 128, "adc.bits": 8, "adc.range.kind": "calibration"}
 
@@ -151,7 +151,8 @@ def measure(name: str, case: Case, path: Path, rounds: int) -> dict[str, Any]:
     x = images(case)
     chip = xs.Chip.load("ideal").replace(CHIP)
     ours, other = xs.load(path).program(chip, calibration=x[:2]), session(path)
-    own, reference = pair(lambda: ours.run({"x": x}), lambda: other.run(None, {"x": x}), rounds)
+    sides = [[lambda: ours.run({"x": x})], [lambda: other.run(None, {"x": x})]]
+    own, reference = map(min, take_turns(sides, rounds=rounds))
     memory = {side: peak(side, case, path) for side in ("xbarsim", "onnxruntime")}
     more = memory["xbarsim"] - memory["onnxruntime"]
     return {
@@ -170,7 +171,7 @@ def measure(name: str, case: Case, path: Path, rounds: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The figures for people."""
-    found = Table(title=f"{machine()}, onnxruntime {ort.__version__}", title_justify="left")
+    found = Table(title=f"{Machine.this().name}; one thread, onnxruntime {ort.__version__}", title_justify="left")
     for column in ("network", "xbarsim [ms]", "onnxruntime [ms]", "time / its time", "memory above its [MB]"):
         found.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
@@ -193,7 +194,9 @@ def main(rounds: int, as_json: bool, check: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
         rows = [measure(name, case, Path(folder) / f"{name}.onnx", rounds) for name, case in CASES.items()]
     if as_json:
-        click.echo(json.dumps({"machine": machine(), "onnxruntime": ort.__version__, "rows": rows}, indent=2))
+        click.echo(
+            json.dumps({"machine": Machine.this().model_dump(), "onnxruntime": ort.__version__, "rows": rows}, indent=2)
+        )
     else:
         Console(width=130).print(table(rows))
     missed = [row["network"] for row in rows if not row["met"]]

@@ -1,0 +1,138 @@
+"""Products: an n x n matrix on tiles of 128 rows times a batch, without and with converters and read noise.
+
+All numbers are integers that both precisions hold, so that NumPy must give the same bits where nothing is noisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xbarsim.bench.case import Case, Limit, Prepared
+from xbarsim.bench.peak import fma_flops, fma_peak
+from xbarsim_kernels import analog, random
+from xbarsim_kernels.variances import SILENT, Variances
+
+__all__ = ["cases", "gemm_limits"]
+
+Numbers = npt.NDArray[Any]
+
+_BATCH = 256
+_TILE = 128
+_SIZES = 128, 1024
+_KEY = np.uint64(1)
+_PEAK_STEPS = 400_000
+
+
+def cases() -> Iterator[Case]:
+    """Every kind of product at every size and precision."""
+    for n in _SIZES:
+        for dtype in ("float32", "float64"):
+            for kernel, work in (("product", _plain), ("product + ADC", _adc), ("product + ADC + noise", _noisy)):
+                quick = n < 1024 or dtype == "float32"
+                yield Case(kernel, f"{n} x {n} x {_BATCH} {dtype}", "FLOP", _Setup(n, dtype, work), quick)
+
+
+def gemm_limits(left: Numbers, right: Numbers) -> tuple[Limit, Limit]:
+    """The same product by BLAS, and what one core multiplies and adds at most; counted in FLOP."""
+    out = np.empty((left.shape[0], right.shape[1]), left.dtype)
+    flops = 2.0 * left.shape[0] * left.shape[1] * right.shape[1]
+    return (
+        Limit("BLAS", lambda: np.matmul(left, right, out=out), flops),
+        Limit("FMA peak", lambda: fma_peak(_PEAK_STEPS, left.dtype), fma_flops(_PEAK_STEPS, left.dtype)),
+    )
+
+
+class _Data:
+    """A matrix, vectors, and the vectors as panels."""
+
+    def __init__(self, n: int, dtype: str) -> None:
+        rng = np.random.default_rng(n)
+        self.g = rng.integers(-15, 16, (n, n)).astype(np.float64)
+        self.matrix = rng.integers(0, 256, (n, _BATCH)).astype(dtype)
+        self.panels = analog.Panels.of(self.matrix).values[None]
+        self.packed = analog.pack(self.g, _TILE, dtype)
+        self.variances = Variances.of(np.ones((n, n)), _TILE)
+        self.reads = analog.Reads(_KEY, 0, 1)
+        # a power of two, so that codes are exact; some are clipped
+        self.adc = analog.Conversion(2.0**-7, -128.0, 127.0)
+
+    def currents(self) -> Iterator[tuple[int, Numbers]]:
+        """What every tile's columns give, by NumPy."""
+        for tile, start in enumerate(range(0, len(self.g), _TILE)):
+            rows = slice(start, start + _TILE)
+            yield tile, self.g[rows].T @ self.matrix[rows].astype(np.float64)
+
+    def codes(self, current: Numbers) -> Numbers:
+        """What the converter makes of currents."""
+        scaled = current.astype(self.matrix.dtype) * self.matrix.dtype.type(self.adc.per_current)
+        return np.asarray(np.clip(np.floor(scaled + self.matrix.dtype.type(0.5)), self.adc.low, self.adc.high))
+
+    def in_panels(self, result: Numbers) -> Numbers:
+        """A result (columns, vectors) as the kernels with converters write it."""
+        return analog.Panels.of(np.ascontiguousarray(result)).values
+
+
+@dataclass(frozen=True)
+class _Setup:
+    n: int
+    dtype: str
+    work: Any
+
+    def __call__(self) -> Prepared:
+        data = _Data(self.n, self.dtype)
+        work, expected = self.work(data)
+        limits = gemm_limits(data.g.T.astype(self.dtype), data.matrix)
+        # noise is as right as a hundredth of its variance, so that a sum near an edge may fall to the next code
+        return Prepared(work, limits[0].count, limits, expected, tolerance=0.02 if self.work is _noisy else 0.0)
+
+
+def _plain(data: _Data) -> Any:
+    out = np.full(data.matrix.shape, np.nan, data.matrix.dtype)
+
+    def work() -> Numbers:
+        analog.linear(data.panels, data.packed, SILENT, data.reads, out)
+        return out
+
+    return work, lambda: data.g.T @ data.matrix
+
+
+def _converted(data: _Data, variances: Variances) -> Any:
+    out = np.full((data.panels.shape[1], *data.matrix.shape[:1], analog.VECTORS), np.nan, data.matrix.dtype)
+
+    def work() -> Numbers:
+        analog.converted(data.panels, np.ones(1), data.packed, variances, data.adc, data.reads, out)
+        return out
+
+    return work
+
+
+def _adc(data: _Data) -> Any:
+    def expected() -> Numbers:
+        return data.in_panels(np.sum([data.codes(current) for _, current in data.currents()], axis=0))
+
+    return _converted(data, SILENT), expected
+
+
+def _noisy(data: _Data) -> Any:
+    def expected() -> Numbers:
+        total: Any = 0.0
+        for tile, current in data.currents():
+            rows = slice(tile * _TILE, (tile + 1) * _TILE)
+            spread = np.sqrt((data.matrix[rows].astype(np.float64) ** 2).sum(axis=0).astype(data.matrix.dtype))
+            total = total + data.codes(current + spread * _normals(len(data.g), tile))
+        return data.in_panels(total)
+
+    return _converted(data, data.variances), expected
+
+
+def _normals(columns: int, read: int) -> Numbers:
+    """The standard normals of one read, (columns, vectors)."""
+    found = np.empty((columns, _BATCH))
+    words = np.empty((4, _BATCH), np.uint64)
+    random.block_normals(_KEY, np.zeros(_BATCH, np.uint64), np.arange(_BATCH, dtype=np.uint64), 0, read, words, found)
+    return found
