@@ -2,7 +2,8 @@
 
 Products are compared with the same product by NumPy's BLAS on one thread; random numbers with NumPy's generator;
 quantisation with a plain copy; macros with read noise with the same without. Every line is the best of several rounds
-in which both sides take turns, so that a change of the machine's speed hits both. Run ``python benchmarks/kernels.py [--json]``.
+in which both sides take turns, so that a change of the machine's speed hits both. Run
+``python benchmarks/kernels.py [--json]``.
 """
 
 from __future__ import annotations
