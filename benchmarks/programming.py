@@ -70,6 +70,7 @@ def measure(name: str, changes: dict[str, Any], weights: npt.NDArray[np.float64]
     options: dict[str, Any] = {"dtype": changes.get("dtype", np.float64)}
     if chip.needs_calibration:
         options["ranges"] = Ranges(4.0, True, 1e-2)
+    Macro(weights[:64, :64], chip, **options)  # compiles
     tracemalloc.start()
     macro = Macro(weights, chip, **options)
     peak = tracemalloc.get_traced_memory()[1]

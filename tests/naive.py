@@ -449,8 +449,11 @@ def column_sum(column, digit, tile, volts):
     )
 
 
-def product(weights, macro, x):
-    """``weights @ x`` with the conductances of ``macro``, x of shape (n_in, vectors): the whole chip in loops."""
+def product(weights, macro, x, converters=None):
+    """``weights @ x`` with the conductances of ``macro``, x of shape (n_in, vectors): the whole chip in loops.
+
+    ``converters`` (lowest code) gives those of `naive_adc` where they are not uniform.
+    """
     chip = macro.chip
     device, mapping, dac, adc = chip.device, chip.mapping, chip.dac, chip.adc
     n_out, n_in, slices = len(weights), len(weights[0]), mapping.weight_slices
@@ -507,9 +510,15 @@ def product(weights, macro, x):
         for name, column in columns.items():
             parts = []
             for weight, digit in lines.reads:
-                for tile in tiles:
+                for row, tile in enumerate(tiles):
                     total = column_sum(column, digit, tile, volts)
-                    if not ideal:
+                    if converters is not None and math.isfinite(lsb):
+                        number, beyond, edge = converters(low)[name, row].convert(total * volts / lsb)
+                        result.edge = min(result.edge, edge)
+                        result.adc_clipped += beyond
+                        result.conversions += 1
+                        total = number * lsb / volts if number else 0.0
+                    elif not ideal:
                         current = total * volts
                         code = quantised(current, lsb)
                         if math.isfinite(lsb):

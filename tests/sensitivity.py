@@ -6,7 +6,7 @@ import numpy as np
 
 
 def voltages(g, wires):
-    """Voltages across the cells (rows, cols, inputs) for one volt at each input, and (rows, cols, outputs) for minus
+    """Voltages across the cells (rows, cols, inputs) for one volt at each input, and (outputs, rows, cols) for minus
     one volt at each output's terminals. All resistances are positive.
     """
     rows, cols = g.shape
@@ -37,4 +37,4 @@ def voltages(g, wires):
             sources[b[end, col], rows + col] -= 1 / wires.r_sense
     found = np.linalg.solve(matrix, sources)
     across = (found[:count] - found[count:]).reshape(rows, cols, -1)
-    return across[..., :rows], across[..., rows:]
+    return across[..., :rows], np.moveaxis(across[..., rows:], 2, 0)

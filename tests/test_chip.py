@@ -152,6 +152,8 @@ CHANGES = [
         "adc.range": {"kind": "lossless"},
         "array": {"rows": 7, "cols": 9, "pairs": "separate"},
     },
+    {"adc": {"bits": 2, "model": {"kind": "table", "inl": [0.0, 0.1, -0.2, 0.3]}, "columns_per_adc": 8}},
+    {"adc": {"bits": 8, "model": {"kind": "cyclic", "gain_error": 0.01}, "offset_error": 0.5, "calibrated": True}},
     {"name": 'näme "quoted"\n\t', "description": "line\nline", "sources": ["a", ""]},
 ]
 
@@ -186,7 +188,14 @@ def test_a_saved_chip_names_every_field_that_has_a_value():
         "kind": "differential", "scale": "layer", "groups": "separate", "weight_slices": 1, "pruned_cells": True
     }  # fmt: skip
     assert data["array"] == {"rows": 128, "cols": 128, "pairs": "adjacent"}
-    assert data["adc"] == {"range": {"kind": "calibration", "percentile": 100.0}}
+    assert data["adc"] == {
+        "range": {"kind": "calibration", "percentile": 100.0},
+        "model": {"kind": "uniform"},
+        "offset_error": 0.0,
+        "gain_error": 0.0,
+        "calibrated": False,
+        "columns_per_adc": 1,
+    }
 
 
 def test_numbers_come_back_to_the_bit():
@@ -462,6 +471,10 @@ NAMES = [
     "adc.bits",
     "adc.range.kind",
     "adc.subtract",
+    "adc.model",
+    "adc.model.kind",
+    "adc.model.mismatch",
+    "adc.offset_error",
     "faults.mix",
     "faults.rate",
     "faults.g_stuck_on",
@@ -492,6 +505,7 @@ VALUES = [
     "offset",
     "rms",
     "lossless",
+    "flash",
     "normal",
     "yuan2021",
     [],
@@ -523,6 +537,8 @@ def test_any_changes_give_a_chip_that_comes_back_or_one_line(changes):
         {"device.d2d": {"kind": "normal", "sigma": 1e-6}, "device.clip_to_range": True},
         {"device.drift.exponent": 0.1, "device.drift.time": 9.0},
         {"device.read_noise": {"kind": "normal", "sigma": 1e-6}},
+        {"adc.model": {"kind": "sar", "mismatch": 0.1}, "adc.offset_error": 1.0, "adc.gain_error": 0.1},
+        {"adc.calibrated": True, "adc.columns_per_adc": 8},
     ],
 )
 def test_a_design_leaves_out_what_differs_from_chip_to_chip(changes):

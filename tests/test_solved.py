@@ -255,12 +255,6 @@ def test_currents_are_measured_on_evenly_spread_vectors():
 
 
 def test_combinations_that_are_not_defined_are_refused():
-    noise = {"device.read_noise": {"kind": "proportional", "sigma": 0.1}}
-    with pytest.raises(ChipError) as caught:
-        IDEAL.replace(SINH | noise)
-    text = "device.read_noise is defined for linear cells only; device.iv.kind = 'sinh' is not linear"
-    assert str(caught.value) == text
-    IDEAL.replace(SINH | {"device.read_noise": {"kind": "proportional", "sigma": 0.0}})
     with pytest.raises(ChipError) as caught:
         Macro(WEIGHTS, IDEAL.replace(SINH), ranges=Ranges(1.0, False)).T  # noqa: B018
     assert str(caught.value) == "the transposed product needs linear cells; device.iv.kind = 'sinh' is not"

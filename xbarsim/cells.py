@@ -80,10 +80,10 @@ class Cells:
 
     def weights(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
         """The (n_out, n_in) weights that these conductances realise, which are those that a read sees."""
-        return np.ascontiguousarray(self.by_input(chip, scale, tiling).T)
+        return np.ascontiguousarray(self.by_input(chip, scale, tiling, np.empty(self.g.shape[:2])).T)
 
-    def by_input(self, chip: Chip, scale: Array, tiling: Tiling) -> Array:
-        """The same as (n_in, n_out), the order in which cells lie."""
+    def by_input(self, chip: Chip, scale: Array, tiling: Tiling, out: Array) -> Array:
+        """The same as ``out`` (n_in, n_out), the order in which cells lie."""
         mapping, middle = chip.mapping, 0.0
         significance = significances(mapping.weight_slices, chip.device.levels)
         cells = self.g[:, :, 0]
@@ -93,7 +93,6 @@ class Cells:
             others = self.reference[:, np.arange(tiling.n_out) // tiling.outputs]
         else:
             others, middle = np.broadcast_to(chip.read_states[0], cells.shape), chip.middle
-        out = np.empty(cells.shape[:2])
         levels.realised(cells, others, significance, chip.read_range, middle, chip.gain * scale, out)
         return out
 

@@ -164,6 +164,7 @@ class Chip(Spec):
     def design(self) -> str:
         """Digest of all that converter ranges depend on; faults, errors and seeds are not among it."""
         parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc", "wires", "placement"})
+        parts["adc"] = self.adc.model_dump(mode="json", include={"bits", "signed", "range", "subtract"})
         parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states", "iv"})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

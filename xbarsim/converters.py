@@ -9,9 +9,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from xbarsim.spec import Count, Flag, Spec, Volt
+from xbarsim.adcmodels import AdcModel, Mismatch, Table, Uniform
+from xbarsim.spec import Count, Flag, NonNegative, Spec, Volt
 
 __all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "IntegerRange", "LosslessRange", "bits_for"]
+
+MODEL_BITS = 16
+"""Most bits of a converter whose codes differ in width."""
 
 Percentile = Annotated[float, Field(strict=True, gt=0.0, le=100.0)]
 
@@ -102,6 +106,34 @@ class Adc(Spec):
     """Which current the largest code stands for."""
     subtract: Literal["before", "after"] | None = None
     """A pair's currents are subtracted before or after conversion; absent: before (offset mapping: after)."""
+    model: AdcModel = Uniform()
+    """How a converter decides about its codes, and what errs in it."""
+    offset_error: NonNegative = 0.0
+    """Standard deviation of the converters' offset [LSB]."""
+    gain_error: Mismatch = 0.0
+    """Relative standard deviation of the converters' gain."""
+    calibrated: Flag = False
+    """Whether digital logic corrects offset and gain of each converter, as far as its codes follow a straight line."""
+    columns_per_adc: Count = 1
+    """Neighbouring columns of an array that share a converter, one after the other; pairs that are subtracted before
+    conversion count as one column."""
+
+    @model_validator(mode="after")
+    def _check_errors(self) -> Self:
+        if self.is_uniform:
+            return self
+        if self.bits is None:
+            errors = {"adc.offset_error": self.offset_error, "adc.gain_error": self.gain_error}
+            given = [f"{name} = {value:g}" for name, value in errors.items() if value > 0.0]
+            raise ValueError(f"{(given or [f'adc.model.kind = {self.model.kind!r}'])[0]} needs adc.bits")
+        if self.bits > MODEL_BITS and not isinstance(self.model, Uniform):
+            raise ValueError(f"adc.bits = {self.bits}: adc.model.kind = {self.model.kind!r} has at most {MODEL_BITS}")
+        if isinstance(self.model, Table) and self.model.codes != 2**self.bits:
+            raise ValueError(
+                f"adc.model has {self.model.codes} entries; adc.bits = {self.bits} needs one for each of its "
+                f"{2**self.bits} codes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,6 +147,11 @@ class Adc(Spec):
     def counts_levels(self) -> bool:
         """Whether a code stands for one step of cell levels and input digits, above the cells' HRS current."""
         return isinstance(self.range, IntegerRange | LosslessRange)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all codes have the same width, and converters no errors."""
+        return isinstance(self.model, Uniform) and self.offset_error == self.gain_error == 0.0
 
     @property
     def is_ideal(self) -> bool:

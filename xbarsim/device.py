@@ -7,8 +7,6 @@ programming (`xbarsim.faults`).
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from decimal import Decimal, localcontext
 from functools import lru_cache
@@ -19,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
-from xbarsim.errors import DataError
-from xbarsim.files import read_npz
+from xbarsim.files import read_columns
 from xbarsim.iv import IV, Linear
 from xbarsim.spec import Flag, Fraction, NonNegative, Positive, Real, Seconds, Siemens, Spec
 from xbarsim_kernels import deviations, levels
@@ -38,7 +35,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-_TABLE_BYTES = 16 << 20
 
 
 class NormalError(Spec):
@@ -127,7 +123,7 @@ class TableError(Spec):
         if isinstance(data, dict) and "file" in data:
             rest = {key: value for key, value in data.items() if key != "file"}
             folder = (info.context or {}).get("folder", ".")
-            return rest | _read_table(Path(folder) / str(data["file"]))
+            return rest | read_columns(Path(folder) / str(data["file"]), ("state", "mean", "sigma"))
         return data
 
     @model_validator(mode="after")
@@ -326,26 +322,3 @@ def _log_ratio(numerator: float, denominator: float) -> tuple[float, float]:
     with localcontext(prec=60):
         exact = (Decimal(numerator) / Decimal(denominator)).ln()
         return float(exact), float(exact - Decimal(float(exact)))
-
-
-def _read_table(path: Path) -> dict[str, list[float]]:
-    """The lists state, mean and sigma of a CSV or NPZ file."""
-    columns = ("state", "mean", "sigma")
-    try:
-        if path.suffix == ".npz":
-            arrays = read_npz(path, _TABLE_BYTES)
-            return {name: arrays[name].astype(np.float64, casting="same_kind").ravel().tolist() for name in columns}
-        if path.stat().st_size > _TABLE_BYTES:
-            raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns state, mean, sigma")
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig")), skipinitialspace=True))
-        if any(None in row or None in row.values() for row in rows):
-            raise ValueError("a row has more or fewer entries than the header")
-        return {name: [float(row[name]) for row in rows] for name in columns}
-    except DataError:
-        raise
-    except KeyError as error:
-        raise DataError(f"{path}: column {error} is missing; a table has the columns {', '.join(columns)}") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, csv.Error) as error:
-        raise DataError(f"{path}: not a table of the numbers {', '.join(columns)} ({error})") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 import shutil
@@ -18,11 +20,12 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError, OutputError, XbarsimError
 
-__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_npz"]
+__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_columns", "read_npz"]
 
 NPZ_BYTES = 4 << 30
 """What an NPZ file may unpack to where nothing else is said."""
 
+_TABLE_BYTES = 16 << 20
 _NPZ_MEMBERS = 10_000
 _HEADER_BYTES = 10_000
 _EXPANSION = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
@@ -170,3 +173,37 @@ def _read_member(
         array: npt.NDArray[Any] = formats.read_array(file, allow_pickle=False, max_header_size=_HEADER_BYTES)
         file.read(1)  # at the end of a member, its checksum is compared
         return array
+
+
+def read_columns(path: Path, columns: tuple[str, ...], *, every: bool = True) -> dict[str, list[float]]:
+    """Columns of a table in a CSV file with a header, or arrays of these names in an NPZ file.
+
+    Where not ``every`` column is needed, those that are there are read.
+
+    Raises
+    ------
+    DataError
+        The file is missing, too large or no such table.
+    """
+    names = ", ".join(columns) if every else " or ".join(columns)
+    try:
+        if path.suffix == ".npz":
+            arrays = read_npz(path, _TABLE_BYTES)
+            wanted = columns if every else [name for name in columns if name in arrays] or columns
+            return {name: arrays[name].astype(np.float64, casting="same_kind").ravel().tolist() for name in wanted}
+        if path.stat().st_size > _TABLE_BYTES:
+            raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns {names}")
+        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig")), skipinitialspace=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has more or fewer entries than the header")
+        wanted = columns if every or not rows else [name for name in columns if name in rows[0]] or columns
+        return {name: [float(row[name]) for row in rows] for name in wanted}
+    except DataError:
+        raise
+    except KeyError as error:
+        missing = error if every else names
+        raise DataError(f"{path}: column {missing} is missing; a table has the columns {names}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path}: not a table of the numbers {names} ({error})") from None

@@ -2,8 +2,8 @@
 
 Without wires a column's variance is the sum over its cells. Behind wires a cell's fluctuation dg adds ``w dg (u x)`` to
 a sum of columns: u x is the voltage across the cell under the inputs x, w that voltage for one volt at the sensed ends
-(`xbarsim_kernels.response`). To first order in dg this is exact, and it is the array's only approximation but one: the
-sums of squares are condensed into few products (`xbarsim_kernels.quadratic`), with an error of `TOLERANCE`.
+(`xbarsim_kernels.response`). Sums of their squares over an array are condensed into few products
+(`xbarsim_kernels.quadratic`), with an error of `TOLERANCE`.
 """
 
 from __future__ import annotations

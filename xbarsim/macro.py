@@ -34,6 +34,7 @@ from xbarsim.products import (
     PerCellProduct,
     Product,
     SolvedProduct,
+    number_of_converters,
     plain_product,
     whole_columns,
 )
@@ -54,6 +55,9 @@ _PART = 1 << 18
 
 _THREADED = 1 << 26
 """Multiplications from which on vectors are worth threads: a millisecond."""
+
+_SOLVING = {"solved": SolvedProduct, "per-cell": PerCellProduct}
+"""Paths on which arrays are solved for each vector."""
 
 _ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
@@ -84,6 +88,7 @@ class MacroReport:
     plan: str
     ranges: Ranges | None
     adc_bits: int | None
+    adcs: int
     faults: FaultCount
     activity: Activity
 
@@ -170,7 +175,11 @@ class Macro:
         self.activity, self._lock = Activity(), threading.Lock()
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
-        self._adc = None if chip.adc.is_ideal else Adc.of(chip, self._inputs, ranges, layer, self.dtype)
+        # currents of solved circuits are double
+        chosen = choose(chip, self.n_in, check_path(path)).path
+        sums = np.dtype(np.float64) if chosen in _SOLVING else self.dtype
+        adc = chip, self.tiling, self._inputs, ranges, seed, layer, sums
+        self._adc = None if chip.adc.is_ideal else Adc.of(*adc)
         self._scale = chip.mapping.full_scale(matrix)
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
@@ -179,12 +188,12 @@ class Macro:
         self._given = given.copy() if given.flags.writeable else given
         self._naming: dict[str, Any] = {"seed": seed, "write": write, "layer": layer, "faults": faults}
         self._held = stages or (None if chip.wires.are_ideal else self._write(matrix, self.tiling))
-        self._product = self._prepare(matrix, check_path(path))
+        self._product = self._prepare(matrix, chosen, path != "auto")
 
     def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
         """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
-        target = nominal(weights, chip, tiling, self._scale)
+        target = nominal(weights, chip, tiling, self._scale, keep)
         at_zero = self._at_zero(target) if keep else None
         programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
         return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
@@ -224,21 +233,19 @@ class Macro:
             analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
         )[0][:, 0]
 
-    def _prepare(self, weights: Array, wanted: PathName) -> Product:
+    def _prepare(self, weights: Array, path: str, forced: bool) -> Product:
         chip, adc = self.chip, self._adc
-        path = choose(chip, self.n_in, wanted).path
-        made = self._made(weights, path in ("solved", "per-cell"))
+        made = self._made(weights, path in _SOLVING)
         parts = (self._scale, self.tiling, self._inputs)
-        if path in ("solved", "per-cell"):
-            solved = SolvedProduct if path == "solved" else PerCellProduct
-            return solved(chip, next(made).aged, *parts, adc, self.dtype, self._threads)
+        if path in _SOLVING:
+            return _SOLVING[path](chip, next(made).aged, *parts, adc, self.dtype, self._threads)
         if adc is not None and path in ("collapsed", "bit-serial"):
             whole = whole_columns((stages.effective for stages in made), chip)
             if whole is not None:
                 product = CollapsedProduct if path == "collapsed" else BitSerialProduct
                 return product(chip, whole, *parts, adc, self.dtype)
-            if wanted != "auto":
-                raise ChipError(f"path = {wanted!r} does not apply: the fault map has conductances that are no levels")
+            if forced:
+                raise ChipError(f"path = {path!r} does not apply: the fault map has conductances that are no levels")
             made = self._made(weights, False)
         seen = ((stages.effective, self._fluctuation(stages.aged)) for stages in made)
         if adc is None:
@@ -314,9 +321,9 @@ class Macro:
 
     def report(self) -> MacroReport:
         """Tiles, cells, plan, ranges, faults and converter activity."""
-        bits = self._adc.bits if self._adc else None
+        adc = self._adc.bits if self._adc else None, number_of_converters(self.chip, self.tiling)
         count = self.faults.count()
-        return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, bits, count, self.activity)
+        return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, *adc, count, self.activity)
 
     # -- products ------------------------------------------------------------------------------------------------------
 

@@ -103,6 +103,8 @@ def _obstacle(chip: Chip, n_in: int, path: str) -> str:
 def _not_whole(chip: Chip) -> str:
     """Why sums are no whole numbers of levels; a map of faults may give other reasons."""
     device = chip.device
+    if not chip.adc.is_uniform:
+        return "converters have errors"
     if device.levels is None or chip.dac.bits is None:
         return f"{'device.levels' if device.levels is None else 'dac.bits'} is absent: sums are no whole numbers"
     if device.d2d is not None or device.c2c is not None or device.drifts:

@@ -13,6 +13,8 @@ _SECONDS = 1e-7
 """Time to solve a nonlinear array for one vector, for each cell behind wires: 50 to 220 ns on one core ..."""
 _SECONDS_ALONE = 2e-8
 """... and without wires, 7 to 50 ns: enough to tell seconds from hours."""
+_SECONDS_DRAWN, _SECONDS_DRAWN_ALONE = 2.5e-7, 4e-8
+"""The same where every cell's fluctuation is drawn: 200 to 250 ns and 30 to 60 ns."""
 
 
 def describe_plan(chip: Chip, path: str) -> str:
@@ -39,7 +41,7 @@ def describe_plan(chip: Chip, path: str) -> str:
 
 
 def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]], unit: str) -> str:
-    """What wires and nonlinear cells add to the work; empty where there is nothing to solve.
+    """What wires, nonlinear cells and cells drawn one by one add to the work; empty where they add nothing.
 
     Parameters
     ----------
@@ -47,13 +49,17 @@ def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]
     unit : what these vectors belong to, "vector" or "sample"
     """
     wired = not chip.wires.are_ideal
+    each = (_SECONDS_DRAWN, _SECONDS_DRAWN_ALONE) if path == "per-cell" else (_SECONDS, _SECONDS_ALONE)
     arrays = solutions = 0
     seconds = 0.0
     for tiling, vectors in matrices:
         arrays += tiling.n_tiles
         solutions += tiling.n_tiles * vectors * chip.dac.input_slices
-        seconds += tiling.n_cells * vectors * chip.dac.input_slices * (_SECONDS if wired else _SECONDS_ALONE)
-    if path in ("solved", "per-cell"):
+        seconds += tiling.n_cells * vectors * chip.dac.input_slices * each[0 if wired else 1]
+    if path == "per-cell":
+        how = "drawn and solved" if wired else "drawn"
+        return f"per cell: {solutions:,} arrays {how} a {unit}, {_duration(seconds)} on one core"
+    if path == "solved":
         several = "" if solutions == 1 else "s"
         law = chip.device.iv.kind
         method = "by Newton's method" if law != "linear" else "alone"
@@ -61,7 +67,8 @@ def describe_effort(chip: Chip, path: str, matrices: Iterable[tuple[Tiling, int]
         return f"{law} cells: {solutions:,} {how} a {unit}, {_duration(seconds)} on one core"
     if wired:
         solved = "1 array is" if arrays == 1 else f"{arrays:,} arrays are"
-        return f"wires: {solved} solved exactly, once, when programmed; products cost as much as without wires"
+        cost = "noise costs a few products more" if chip.device.is_noisy else "products cost as much as without wires"
+        return f"wires: {solved} solved exactly, once, when programmed; {cost}"
     return ""
 
 

@@ -6,6 +6,7 @@ the others. Every random number is keyed by (seed, layer, tile, purpose): no ord
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from xbarsim.mapping import OffsetColumn
 from xbarsim.tiling import Tile, Tiling
 from xbarsim_kernels import levels, random
 from xbarsim_kernels.keys import stream_key
+from xbarsim_kernels.memory import kept
 
 __all__ = ["Stages", "nominal", "program"]
 
@@ -50,18 +52,22 @@ class Stages:
     at_zero: Array | None
 
 
-def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
-    """Target conductances of a matrix, or of the inputs that lie on a part of its tiling."""
+def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array, keep: bool = True) -> Cells:
+    """Target conductances of a matrix, or of the inputs that lie on a part of its tiling.
+
+    Without ``keep`` they lie in memory that the next call in this thread may use again.
+    """
     mapping, device = chip.mapping, chip.device
     n_out, n_in = tiling.n_out, tiling.n_in
     first = tiling.first_row * tiling.rows
-    targets = np.empty((n_in, n_out, mapping.polarities, mapping.weight_slices))
+    shape = n_in, n_out, mapping.polarities, mapping.weight_slices
+    targets = np.empty(shape) if keep else _room("cells", *shape)
     reference = np.empty((n_in, 0, mapping.weight_slices))
     if isinstance(mapping, OffsetColumn) and mapping.reference == "column":
         reference = device.targets(np.full((n_in, tiling.column_tiles), chip.middle), mapping.weight_slices)
     step = levels.INPUTS * max(1, _PASS // (levels.INPUTS * n_out))
-    normalised = np.empty((step, n_out))
-    values = np.empty((step, n_out, mapping.polarities))
+    step = min(step, n_in)
+    normalised, values = _room("normalised", step, n_out), _room("values", step, n_out, mapping.polarities)
     for start in range(0, n_in, step):
         count = min(step, n_in - start)
         levels.normalised(weights, scale, first + start, normalised[:count])
@@ -74,6 +80,10 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array) -> Cells:
     if not owned.all():
         targets[~owned] = 0.0
     return Cells(targets, reference, owned)
+
+
+def _room(name: str, *shape: int) -> Array:
+    return np.asarray(kept(name, math.prod(shape), np.float64), np.float64).reshape(shape)
 
 
 def program(

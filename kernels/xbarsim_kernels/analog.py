@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
-from xbarsim_kernels.noise import add_noise, round_keys
+from xbarsim_kernels.noise import add_noise
 from xbarsim_kernels.quadratic import Forms, add_products
 from xbarsim_kernels.simd import aligned
+from xbarsim_kernels.transfer import Converters, convert_columns
 from xbarsim_kernels.variances import Squares, Variances, multiply_exactly, multiply_squares, square, squares
 
 __all__ = [
@@ -40,7 +41,6 @@ Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 Names = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
@@ -49,7 +49,7 @@ _PACK_ROWS = 16
 """Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
 
 _STRIP = 16
-"""Blocks of columns whose noise's variances are computed at once: they stay in cache."""
+"""Blocks of columns that are computed panel by panel: conductances and variances of noise stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
@@ -110,7 +110,8 @@ def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.
     """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
     rows, columns = matrix.shape
     packed = unpacked(rows, columns, tile_rows, dtype)
-    place(matrix, 0, unit, packed)
+    for first in range(0, rows, tile_rows):
+        place(matrix[first : first + tile_rows], first, unit, packed)
     return packed
 
 
@@ -121,7 +122,7 @@ def unpacked(rows: int, columns: int, tile_rows: int, dtype: npt.DTypeLike) -> F
 
 def place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
     """Write ``matrix / unit`` (rows, columns) to the rows from ``first`` on of ``packed``."""
-    _place(np.ascontiguousarray(matrix), first, unit, packed)
+    _place(np.ascontiguousarray(matrix, np.float64), first, unit, packed)
 
 
 @kernel
@@ -143,35 +144,33 @@ def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
 
 
 class _Noise(NamedTuple):
-    """Room for what noise is made of: `square`s of a panel, their sums of variances, counters, drawn words, and the
-    products of forms.
+    """Room for what noise is made of: `square`s of a panel, sums of variances, counters, drawn words, and the products
+    of forms.
     """
 
     squares: Squares
     variances: Singles
     names: Names
-    keys: Keys
     words: Names
     products: Floats
 
 
 @kernel
-def _noise(rows: int, key: np.uint64, like: Floats) -> _Noise:
+def _noise(rows: int, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
-    keys = np.empty(20, np.uint64)
-    round_keys(key, keys)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
     products = np.empty(3 * _BLOCK, like.dtype)
-    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), keys, aligned(_BLOCK, word), products)
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), aligned(_BLOCK, word), products)
 
 
 @kernel
 def _name_vectors(reads: Reads, start: int, names: Names) -> None:
-    """Positions, then samples, of a panel's vectors."""
+    """Positions, then samples, of a panel's vectors; from sample 2**32 on, positions below 2**24 have room for more."""
     for p in range(VECTORS):
         number = reads.first + start + p
-        names[p] = np.uint32(number % reads.vectors_per_sample)
-        names[VECTORS + p] = np.uint32(number // reads.vectors_per_sample)
+        sample = number // reads.vectors_per_sample
+        names[p] = np.uint32(number % reads.vectors_per_sample ^ sample >> 32 << 24)
+        names[VECTORS + p] = np.uint32(sample)
 
 
 @kernel
@@ -194,8 +193,7 @@ def _add_forms(
     forms: Forms, tile: int, block: int, x: Floats, start: int, rows: int, sums: Singles, units: Doubles, noise: _Noise
 ) -> None:
     """Add the forms' products for a block of columns to its variances, which are in units of columns and vectors."""
-    room = noise.products
-    own = room[2 * _BLOCK :]
+    room, own = noise.products[: 2 * _BLOCK], noise.products[2 * _BLOCK :]
     for c in range(COLUMNS):
         for p in range(VECTORS):
             own[c * VECTORS + p] = sums[c, p] * (units[c] * noise.squares.units[p]) ** 2
@@ -221,7 +219,7 @@ def linear(
     blocks, rows = packed.shape[1], levels.shape[2]
     noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    noise = _noise(rows if noisy else 0, reads.key, levels)
+    noise = _noise(rows if noisy else 0, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
@@ -256,7 +254,7 @@ def linear(
                         noise.names,
                         0,
                         block * COLUMNS // 4,
-                        noise.keys,
+                        reads.key,
                         noise.words,
                     )
             width = min(VECTORS, vectors - start)
@@ -274,6 +272,8 @@ def converted(
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
+    converters: Converters,
+    vectors: int,
     forms: Forms | None = None,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
@@ -281,20 +281,24 @@ def converted(
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
     weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
     tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
-    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. Returns the number of
-    conversions that were clipped.
+    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. ``converters`` that are not
+    `exact` take the place of ``conversion``. Returns how many conversions of the ``vectors`` were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
+    strips = -(-blocks // _STRIP)
     noisy = variances.pairs.shape[0] > 0
-    current = np.empty((COLUMNS, VECTORS), levels.dtype)
-    noise = _noise(tile_rows if noisy else 0, reads.key, levels)
+    current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
+    noise = _noise(tile_rows if noisy else 0, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
+    err = converters.front.shape[0] > 0
+    seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
     clipped = 0
     codes[:] = 0
     for first in range(0, panels, _GROUP):
-        for read in range(planes * tiles):
+        for step in range(planes * tiles * strips):
+            read, strip = step // strips, step % strips * _STRIP
             plane, tile = read // tiles, read % tiles
             count = min(tile_rows, rows - tile * tile_rows)
             for panel in range(first, min(panels, first + _GROUP)):
@@ -302,33 +306,40 @@ def converted(
                 if noisy:
                     square(flat, x_start, count, noise.squares)
                     _name_vectors(reads, panel * VECTORS, noise.names)
-                for block in range(blocks):
+                    if forms is None:
+                        multiply_squares(variances, tile, strip, noise.squares, count, noise.variances)
+                for block in range(strip, min(blocks, strip + _STRIP)):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     if noisy:
                         if forms is not None:
-                            own = noise.variances[block % _STRIP]
+                            own = noise.variances[block - strip]
                             multiply_exactly(variances, tile, block, noise.squares, count, own)
                             _add_forms(
                                 forms, tile, block, flat, x_start, count, own, variances.units[tile, block], noise
                             )
-                        elif block % _STRIP == 0:
-                            multiply_squares(variances, tile, block, noise.squares, count, noise.variances)
                         add_noise(
                             current,
                             0,
                             noise.variances,
-                            block % _STRIP * _BLOCK,
+                            (block - strip) * _BLOCK,
                             variances.units,
                             (tile * blocks + block) * COLUMNS,
                             noise.squares.units,
                             noise.names,
                             read,
                             block * COLUMNS // 4,
-                            noise.keys,
+                            reads.key,
                             noise.words,
                         )
+                    place = (panel * blocks + block) * _BLOCK
+                    if err:
+                        width = min(VECTORS, vectors - panel * VECTORS)
+                        clipped += convert_columns(
+                            current, converters, tile, block, width, shifts[plane], seen, decided, flat_codes, place
+                        )
+                        continue
                     clipped += convert_block(
                         current,
                         conversion.per_current,
@@ -336,7 +347,7 @@ def converted(
                         conversion.high,
                         shifts[plane],
                         flat_codes,
-                        (panel * blocks + block) * _BLOCK,
+                        place,
                     )
     return clipped
 

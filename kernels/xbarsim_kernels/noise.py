@@ -16,17 +16,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.emit import F32, I32, I64, call, every, index, lanes, operands, repeat, splat
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS
 
-__all__ = ["add_noise", "round_keys"]
+__all__ = ["add_noise"]
 
 Floats = npt.NDArray[np.floating]
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Names = npt.NDArray[np.uint32]
-Keys = npt.NDArray[np.uint64]
 
 _LANES = 16
 _HALVES = VECTORS // _LANES
@@ -35,12 +33,13 @@ _QUAD = 4
 
 _ROUNDS = 10
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
-_W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_32, _MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
 
 # minimax polynomials, coefficients of rising powers: -2 log(1 + f)/f for f in [sqrt(1/2) - 1, sqrt(2) - 1], to 1.7e-7
-_LOG = (-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029)
-_LOG += (-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102)
+_LOG = (
+    *(-1.9999998807907104, 1.0000072717666626, -0.6667011976242065, 0.4993981719017029),
+    *(-0.39800330996513367, 0.34501659870147705, -0.3244518041610718, 0.20213821530342102),
+)
 # sin(pi s/4)/s and (cos(pi s/4) - 1)/s**2 in powers of s**2 for s in [-1, 1], to 1.2e-9 and 3.2e-8
 _SIN = (0.7853981256484985, -0.08074536919593811, 0.002489871811121702, -3.5877157642971724e-05)
 _COS = (-0.3084245026111603, 0.01585039682686329, -0.00031916017178446054)
@@ -50,25 +49,23 @@ _SQRT_HALF_BITS, _MANTISSA = 0x3F3504F3, 0x007FFFFF
 _WORDS, _WIDE_WORDS, _NUMBERS = lanes(I32, _LANES), lanes(I64, _LANES // 2), lanes(F32, _LANES)
 
 
-@kernel
-def round_keys(key: np.uint64, keys: Keys) -> None:
-    """The two key words of each of Philox's ten rounds."""
-    k0, k1 = key & _MASK, key >> _32
-    for i in range(_ROUNDS):
-        keys[2 * i], keys[2 * i + 1] = k0, k1
-        k0, k1 = (k0 + _W0) & _MASK, (k1 + _W1) & _MASK
-
-
-def _philox(builder: Any, counter: Sequence[Any], keys: Sequence[Any]) -> Sequence[Any]:
+def _philox(builder: Any, counters: Sequence[Sequence[Any]], key: Any) -> Sequence[Sequence[Any]]:
     """Ten rounds on words in the lower halves of 64-bit lanes; what the upper halves hold does not count."""
     lower, upper = every(_WIDE_WORDS, 0xFFFFFFFF), every(_WIDE_WORDS, 32)
-    c0, c1, c2, c3 = counter
-    for k0, k1 in keys:
+
+    def turn(counter: Sequence[Any], k0: Any, k1: Any) -> Sequence[Any]:
+        c0, c1, c2, c3 = counter
         p0 = builder.mul(builder.and_(c0, lower), every(_WIDE_WORDS, _M0))
         p1 = builder.mul(builder.and_(c2, lower), every(_WIDE_WORDS, _M1))
-        c0, c1 = builder.xor(builder.xor(builder.lshr(p1, upper), c1), k0), p1
-        c2, c3 = builder.xor(builder.xor(builder.lshr(p0, upper), c3), k1), p0
-    return c0, c1, c2, c3
+        first = builder.xor(builder.xor(builder.lshr(p1, upper), c1), k0)
+        return first, p1, builder.xor(builder.xor(builder.lshr(p0, upper), c3), k1), p0
+
+    words = key, builder.lshr(key, index(32))
+    for i in range(_ROUNDS):
+        added = (builder.add(word, index(i * step)) for word, step in zip(words, (_W0, _W1), strict=True))
+        k0, k1 = (splat(builder, word, _WIDE_WORDS) for word in added)
+        counters = [turn(counter, k0, k1) for counter in counters]
+    return counters
 
 
 def _polynomial(builder: Any, coefficients: Sequence[float], x: Any) -> Any:
@@ -124,14 +121,14 @@ def _add_noise(
     names: Any,
     read: Any,
     group: Any,
-    keys: Any,
+    key: Any,
     words: Any,
 ) -> Any:
     """``sums[c, p] += sqrt(variances[c, p]) z[c, p] column_units[c] vector_units[p]`` with standard normals z.
 
     A block of COLUMNS x VECTORS in C-contiguous arrays; their first three begin at offsets. ``vector_units`` has the
     type of ``sums``. The counter of four columns' normals is ``(names[0, p], names[1, p], group + c // 4, read)``, its
-    key in the rounds is ``keys``. ``words`` is scratch for a block.
+    key is ``key``. ``words`` is scratch for a block.
     """
     precise = sums.dtype == types.float64
     kind = lanes(ir.DoubleType(), _LANES) if precise else _NUMBERS
@@ -141,9 +138,6 @@ def _add_noise(
             context, builder, signature, arguments
         )
         fourth_word = splat(builder, fourth_word, _WIDE_WORDS)
-        rounds = [
-            [splat(builder, key.load(index(2 * i + half)), _WIDE_WORDS) for half in (0, 1)] for i in range(_ROUNDS)
-        ]
 
         def place(column: Any, half: Any) -> Any:
             return builder.add(builder.mul(column, index(VECTORS)), builder.mul(half, index(_LANES)))
@@ -154,7 +148,7 @@ def _add_noise(
             vectors = [builder.bitcast(name.load(place(index(row), half), _WORDS), _WIDE_WORDS) for row in (0, 1)]
             # every second vector's words are in lower halves of 64 bits, the others' in upper ones
             others = [builder.lshr(word, every(_WIDE_WORDS, 32)) for word in vectors]
-            even, odd = (_philox(builder, [*own, third_word, fourth_word], rounds) for own in (vectors, others))
+            even, odd = _philox(builder, [[*own, third_word, fourth_word] for own in (vectors, others)], key)
             mask = ir.Constant(_WORDS, [lane if lane % 2 == 0 else _LANES + lane - 1 for lane in range(_LANES)])
             for number, pair in enumerate(zip(even, odd, strict=True)):
                 both = builder.shuffle_vector(*(builder.bitcast(word, _WORDS) for word in pair), mask)
@@ -186,9 +180,9 @@ def _add_noise(
 
     integer = types.int64
     blocks = (sums, integer, variances, integer, column_units, integer)
-    return types.void(*blocks, vector_units, names, integer, integer, keys, words), codegen
+    return types.void(*blocks, vector_units, names, integer, integer, types.uint64, words), codegen
 
 
-add_noise: Callable[[Floats, int, Singles, int, Doubles, int, Floats, Names, int, int, Keys, Names], None] = cast(
+add_noise: Callable[[Floats, int, Singles, int, Doubles, int, Floats, Names, int, int, np.uint64, Names], None] = cast(
     "Any", intrinsic(_add_noise)
 )

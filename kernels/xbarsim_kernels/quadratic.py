@@ -70,7 +70,7 @@ def _felt(k: int, j: int, w: Array, variance: Array, members: Integers, factors:
     """Variance that cell (k, j) adds to the output for one volt across it."""
     reach = 0.0
     for member in range(members.size):
-        reach += factors[member] * w[k, j, members[member]]
+        reach += factors[member] * w[members[member], k, j]
     return float(variance[k, j] * reach * reach)
 
 
@@ -201,7 +201,7 @@ def reduced(
 
     Parameters
     ----------
-    u, w : (rows, cols, inputs) and (rows, cols, outputs), voltages across the cells from `response.voltages`
+    u, w : (rows, cols, inputs) and (outputs, rows, cols), voltages across the cells from `response.voltages`
     variance : (rows, cols), of the cells' conductances
     means : `mean_squares` of u
     members, factors : columns of the array that add up to the output, and what each counts

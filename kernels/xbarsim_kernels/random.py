@@ -14,7 +14,7 @@ import numpy.typing as npt
 from xbarsim_kernels._bits import as_float, as_integer
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["LANES", "block_normals", "normal", "philox", "uniform"]
+__all__ = ["LANES", "normal", "philox", "uniform"]
 
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
@@ -149,23 +149,3 @@ def normal(key: np.uint64, out: Floats) -> None:
         _box_muller_lanes(words[2], words[3], lanes[2], lanes[3])
         for i in range(min(4 * LANES, out.size - start)):
             out[start + i] = lanes[i % 4, i // 4]
-
-
-@kernel
-def block_normals(
-    key: np.uint64, position: Words, sample: Words, column_group: int, read: int, words: Words, out: Floats
-) -> None:
-    """Standard normals of one read for a block of columns and vectors.
-
-    ``position`` and ``sample`` (one an entry of the last axis) name the vectors, ``column_group + r // 4`` and ``read``
-    complete the counter; ``out`` has shape (rows, vectors), rows a multiple of four; ``words`` (4, vectors) is scratch.
-    """
-    for quad in range(out.shape[0] // 4):
-        for p in range(out.shape[1]):
-            words[0, p] = position[p]
-            words[1, p] = sample[p]
-            words[2, p] = np.uint64(column_group + quad)
-            words[3, p] = np.uint64(read)
-        _philox_lanes(words, key)
-        _box_muller_lanes(words[0], words[1], out[4 * quad], out[4 * quad + 1])
-        _box_muller_lanes(words[2], words[3], out[4 * quad + 2], out[4 * quad + 3])

@@ -47,18 +47,18 @@ def voltages_bytes(rows: int, cols: int) -> int:
 def voltages(
     g: Array, r_wordline: float, r_bitline: float, r_driver: float, r_sense: float, both_driven: bool, both_sensed: bool
 ) -> tuple[Array, Array]:
-    """Voltages across the cells: (rows, cols, inputs) for one volt at each input, (rows, cols, outputs) for minus one
+    """Voltages across the cells: (rows, cols, inputs) for one volt at each input, (outputs, rows, cols) for minus one
     volt at each output's terminals; all other sources are at zero.
 
     Wordlines are driven at the left (by the same source at the right too, if ``both_driven``), bitlines are sensed at
     the bottom (and at the top, if ``both_sensed``). Resistances may be zero; conductances ``g`` (rows, cols) [S] too.
 
-    With U and W these two, currents ``T x`` out of the terminals change by ``sum W[k, j] (U[k, j] x) dg[k, j]`` when
-    the conductances change by dg.
+    With U and W these two, currents ``T x`` out of the terminals change by ``sum W[:, k, j] (U[k, j] x) dg[k, j]``
+    when the conductances change by dg.
     """
     rows, cols = g.shape
     store = np.zeros((rows + 1, 2 * _panels(cols) + _panels(rows), _height(cols) * VECTORS))
-    of_inputs, of_outputs = np.empty((rows, cols, rows)), np.empty((rows, cols, cols))
+    of_inputs, of_outputs = np.empty((rows, cols, rows)), np.empty((cols, rows, cols))
     smallest = 1.0 / max(float(g.max()), 1e-100)
     r_wordline, r_bitline, r_driver, r_sense = (
         min(r, _OPEN * smallest) for r in (r_wordline, r_bitline, r_driver, r_sense)
@@ -185,8 +185,9 @@ def _sweep(
             voltage[i // VECTORS, i * VECTORS + i % VECTORS] += 1.0
             voltage[wide + k // VECTORS, i * VECTORS + k % VECTORS] += 1.0
         _along_wordline(g[k], r_wordline, r_driver, right, voltage, sources, a, y)
+        for c in range(cols):
+            for i in range(cols):
+                of_outputs[c, k, i] = voltage[c // VECTORS, i * VECTORS + c % VECTORS]
         for i in range(cols):
-            for c in range(cols):
-                of_outputs[k, i, c] = voltage[c // VECTORS, i * VECTORS + c % VECTORS]
             for c in range(rows):
                 of_inputs[k, i, c] = voltage[wide + c // VECTORS, i * VECTORS + c % VECTORS]

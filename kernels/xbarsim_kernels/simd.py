@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ __all__ = [
     "transpose",
 ]
 
+Number = TypeVar("Number", bound=np.generic)
+
 LANES = 8
 """Numbers in a vector, for float64 and float32 alike."""
 
@@ -41,7 +43,7 @@ _LINE = 64
 
 
 @kernel
-def aligned(count: int, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def aligned(count: int, like: npt.NDArray[Number]) -> npt.NDArray[Number]:
     """So many uninitialised numbers of ``like``'s type, whose vectors do not straddle lines of the cache."""
     size = like.itemsize
     room = np.empty(count + _LINE // size, like.dtype)

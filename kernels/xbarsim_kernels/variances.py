@@ -80,9 +80,13 @@ class Variances(NamedTuple):
             sums = np.add.reduceat(sizes, np.arange(0, tile_rows, _ROWS), axis=0).max(axis=0)
             # rounding may add half a unit for each row
             step = np.maximum(sums / (_TOTAL - _ROWS // 2), sizes.max(axis=0) / _LARGEST)
-            part /= np.where(step > 0.0, step, 1.0)
+            step[step == 0.0] = 1.0
             whole = np.zeros((2 * depth, blocks * COLUMNS), np.int32)
-            whole[:tile_rows] = np.rint(np.maximum(part, 0.0))
+            whole[:tile_rows] = np.rint(np.maximum(part / step, 0.0))
+            # a unit such that the sum of the integers is exact: so are equal variances, however they are rounded
+            plain = (sums > 0.0) & (part >= 0.0).all(axis=0)
+            step = np.where(plain, part.sum(axis=0) / np.maximum(whole.sum(axis=0), 1), np.where(sums > 0.0, step, 0.0))
+            part /= np.where(step > 0.0, step, 1.0)
             error = np.abs(whole[:tile_rows] - part).max(axis=0)
             parts = (whole[::2] | whole[1::2] << 16, part, np.stack([error, 0.5 * whole.sum(axis=0)]) * _CERTAIN)
             for array, values in zip(result[:3], parts, strict=True):
@@ -103,7 +107,7 @@ class Squares(NamedTuple):
     pairs : (pairs of rows, VECTORS) integers in units, an even row's in the lower half of the word
     exact : (rows, VECTORS) the same, not rounded
     units : (VECTORS,) root of a vector's largest square
-    reach : (2, VECTORS) sum of the squares and one for each row; 1 where this is not zero
+    reach : (VECTORS,) sum of the squares and one for each row; minus infinity where all are zero, and so is no error
     """
 
     pairs: Pairs
@@ -120,7 +124,7 @@ def squares(rows: int, like: Floats) -> Squares:
         aligned(count // 2 + VECTORS, np.empty(0, np.int32)),
         aligned(count, np.empty(0, np.float32)),
         aligned(VECTORS, like),
-        aligned(2 * VECTORS, np.empty(0, np.float32)),
+        aligned(VECTORS, np.empty(0, np.float32)),
     )
 
 
@@ -128,53 +132,57 @@ def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exac
     """Squares of ``x[start + k * VECTORS + p]`` for k in 0..rows-1, as `Squares` holds them; rows is 1 or more."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, first, count, integers, numbers_at, unit, reached = operands(context, builder, signature, arguments)
+        values, first, count, integers, precise, unit, reached = operands(context, builder, signature, arguments)
         kind = lanes(ir.DoubleType() if x.dtype == types.float64 else F32, _LANES)
         numbers, words = lanes(F32, _LANES), lanes(I32, _LANES)
         # of a smaller number the reciprocal is infinite
         tiny = every(kind, float(np.finfo(np.float64 if x.dtype == types.float64 else np.float32).tiny))
-        final = builder.sub(count, index(1))
+        depth, final = builder.lshr(builder.add(count, index(1)), index(1)), builder.sub(count, index(1))
+        parts = range(0, VECTORS, _LANES)
 
-        def half(lane: int) -> None:
-            def place(row: Any) -> Any:
-                return builder.add(builder.mul(row, index(VECTORS)), index(lane))
+        def place(row: Any, part: int) -> Any:
+            return builder.add(builder.mul(row, index(VECTORS)), index(part))
 
-            def value(row: Any) -> Any:
-                return values.load(builder.add(first, place(row)), kind)
+        def value(row: Any, part: int) -> Any:
+            return values.load(builder.add(first, place(row, part)), kind)
 
-            def measure(row: Any, largest: Any) -> list[Any]:
-                size = call(builder, "fabs", value(row))
-                return [builder.select(builder.fcmp_ordered(">", size, largest), size, largest)]
+        def measure(row: Any, *largest: Any) -> list[Any]:
+            sizes = [call(builder, "fabs", value(row, part)) for part in parts]
+            return [
+                builder.select(builder.fcmp_ordered(">", size, most), size, most)
+                for size, most in zip(sizes, largest, strict=True)
+            ]
 
-            (largest,) = repeat(builder, count, measure, tiny)
-            unit.store(index(lane), largest)
-            inverse = builder.fdiv(every(kind, 1.0), largest)
+        largest = repeat(builder, count, measure, *[tiny] * len(parts))
+        inverse = [builder.fdiv(every(kind, 1.0), most) for most in largest]
 
-            def one(row: Any) -> tuple[Any, Any]:
-                share = builder.fmul(value(row), inverse)
-                share = share if kind == numbers else builder.fptrunc(share, numbers)
-                found = builder.fmul(builder.fmul(share, share), every(numbers, _LARGEST))
-                numbers_at.store(place(row), found)
-                return found, builder.fptosi(builder.fadd(found, every(numbers, 0.5)), words)
+        def one(row: Any, number: int) -> tuple[Any, Any]:
+            share = builder.fmul(value(row, parts[number]), inverse[number])
+            share = share if kind == numbers else builder.fptrunc(share, numbers)
+            found = builder.fmul(builder.fmul(share, share), every(numbers, _LARGEST))
+            precise.store(place(row, parts[number]), found)
+            return found, builder.fptosi(builder.fadd(found, every(numbers, 0.5)), words)
 
-            def write(pair: Any, total: Any) -> list[Any]:
-                even = builder.mul(pair, index(2))
-                odd = builder.add(even, index(1))
-                # beyond an odd number of rows: the last one again, which has no variances there
-                odd = builder.select(builder.icmp_signed("<", odd, count), odd, final)
-                (low, lower), (high, upper) = one(even), one(odd)
-                integers.store(place(pair), builder.or_(lower, builder.shl(upper, every(words, 16))))
-                return [builder.fadd(builder.fadd(total, low), high)]
+        def write(pair: Any, *totals: Any) -> list[Any]:
+            even = builder.mul(pair, index(2))
+            odd = builder.add(even, index(1))
+            # beyond an odd number of rows: the last one again, which has no variances there
+            odd = builder.select(builder.icmp_signed("<", odd, count), odd, final)
+            results = []
+            for number, total in enumerate(totals):
+                (low, lower), (high, upper) = one(even, number), one(odd, number)
+                both = builder.or_(lower, builder.shl(upper, every(words, 16)))
+                integers.store(place(pair, parts[number]), both)
+                results.append(builder.fadd(builder.fadd(total, low), high))
+            return results
 
-            depth = builder.lshr(builder.add(count, index(1)), index(1))
-            (total,) = repeat(builder, depth, write, every(numbers, 0.0))
+        sums = repeat(builder, depth, write, *[every(numbers, 0.0)] * len(parts))
+        nothing = every(numbers, float("-inf"))
+        rows_once = splat(builder, builder.sitofp(count, F32), numbers)
+        for part, most, total in zip(parts, largest, sums, strict=True):
+            unit.store(index(part), most)
             some = builder.fcmp_ordered(">", total, every(numbers, 0.0))
-            margin = builder.fadd(total, splat(builder, builder.sitofp(count, F32), numbers))
-            reached.store(index(lane), builder.select(some, margin, every(numbers, 0.0)))
-            reached.store(index(VECTORS + lane), builder.uitofp(some, numbers))
-
-        for lane in range(0, VECTORS, _LANES):
-            half(lane)
+            reached.store(index(part), builder.select(some, builder.fadd(total, rows_once), nothing))
         return context.get_dummy_value()
 
     return types.void(x, types.int64, types.int64, pairs, exact, units, reach), codegen
@@ -219,22 +227,22 @@ def _multiply_pairs(
 
 
 def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any, start: Any, reach: Any) -> Any:
-    """Whether any sum is below ``errors[0, c] reach[0, p] + errors[1, c] reach[1, p]``: 0 if not."""
+    """Whether any sum is below ``errors[0, c] reach[p] + errors[1, c]``: 0 if not."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, first, error, first_error, reached = operands(context, builder, signature, arguments)
         numbers = lanes(F32, _LANES)
         found = every(lanes(ir.IntType(1), _LANES), 0)
         for part in range(0, VECTORS, _LANES):
-            reaches = [reached.load(index(row * VECTORS + part), numbers) for row in (0, 1)]
+            reach = reached.load(index(part), numbers)
             for c in range(COLUMNS):
-                largest = [error.load(builder.add(first_error, index(row * COLUMNS + c))) for row in (0, 1)]
-                terms = [
-                    builder.fmul(splat(builder, number, numbers), reach)
-                    for number, reach in zip(largest, reaches, strict=True)
-                ]
+                slope, least = (
+                    splat(builder, error.load(builder.add(first_error, index(row * COLUMNS + c))), numbers)
+                    for row in (0, 1)
+                )
+                least = builder.fadd(builder.fmul(slope, reach), least)
                 own = total.load(builder.add(first, index(c * VECTORS + part)), numbers)
-                found = builder.or_(found, builder.fcmp_ordered("<", own, builder.fadd(*terms)))
+                found = builder.or_(found, builder.fcmp_ordered("<", own, least))
         return builder.zext(builder.bitcast(found, ir.IntType(_LANES)), I64)
 
     return types.int64(sums, types.int64, errors, types.int64, reach), codegen
@@ -253,10 +261,10 @@ def square(x: Floats, start: int, rows: int, result: Squares) -> None:
 
 @kernel
 def multiply_squares(variances: Variances, tile: int, first_block: int, x: Squares, rows: int, sums: Singles) -> None:
-    """``sums[b, c, p] = sum_k v[k, b, c] x[k, p]**2`` for the blocks from the first one on that ``sums`` has room for.
+    """``sums[b, c, p] = sum_k v[k, b, c] x[k, p]**2`` in units of ``(variances.units[tile, b, c] x.units[p])**2``.
 
-    In units: ``(variances.units[tile, b, c] x.units[p])**2`` each. Zero where all products are zero, else right to a
-    hundredth, and typically to a part in ten thousand. ``sums`` is (blocks, COLUMNS, VECTORS).
+    Of as many blocks, from the first one on, as ``sums`` (blocks, COLUMNS, VECTORS) has room for. Zero where all
+    products are zero, else right to a hundredth, and typically to a part in ten thousand.
     """
     blocks, depth = variances.pairs.shape[1:3]
     pairs, step = (rows + 1) // 2, _ROWS // 2
@@ -287,5 +295,5 @@ def _make_certain(variances: Variances, tile: int, block: int, x: Squares, rows:
     for c in range(COLUMNS):
         low, high = variances.errors[tile, block, 0, c], variances.errors[tile, block, 1, c]
         for p in range(VECTORS):
-            if sums[c, p] < low * x.reach[p] + high * x.reach[VECTORS + p]:
+            if sums[c, p] < low * x.reach[p] + high:
                 sums[c, p] = precise[c, p]

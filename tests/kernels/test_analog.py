@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels import analog
+from xbarsim_kernels import analog, quadratic, transfer
+from xbarsim_kernels.variances import SILENT, Variances
 
-NO_NOISE = np.empty((0, 0, 0, analog.COLUMNS))
+EXACT = transfer.exact(np.float64)
 WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
 
 
@@ -26,18 +27,19 @@ def panels(levels, dtype):
 
 
 def linear(levels, g, tile_rows, variance=None, names=None, dtype=np.float64):
-    noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
+    noise = SILENT if variance is None else Variances.of(variance, len(g))
     out = np.full((g.shape[1], levels.shape[2]), np.nan, dtype)
     analog.linear(panels(levels, dtype), analog.pack(g, tile_rows, dtype), noise, names or reads(), out)
     return out
 
 
 def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=None, dtype=np.float64, sums=np.float64):
-    noise = NO_NOISE.astype(dtype) if variance is None else analog.pack(variance, tile_rows, dtype)
+    noise = SILENT if variance is None else Variances.of(variance, tile_rows)
     packed, inputs = analog.pack(g, tile_rows, dtype), panels(levels, dtype)
     codes = np.full((inputs.shape[1], packed.shape[1] * analog.COLUMNS, analog.VECTORS), np.nan, sums)
     shifts = np.asarray(shifts, np.float64)
-    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes)
+    exact = transfer.exact(dtype), levels.shape[2]
+    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes, *exact)
     return analog.Panels(codes, levels.shape[2]).matrix[: g.shape[1]], clipped
 
 
@@ -192,7 +194,10 @@ def test_a_column_gives_the_same_bits_with_and_without_later_neighbours():
 
 
 def test_noise_of_linear_equals_its_twin():
-    """``sqrt(sum_k variance levels[1]) z`` with z named by position, sample and column, read 0."""
+    """``sqrt(sum_k variance levels[1]**2) z`` with z named by position, sample and column, read 0.
+
+    The integers' variances are off by less than 1e-4 here, so deviations by half of that; normals by 1e-6.
+    """
     rng = np.random.default_rng(1)
     g, variance, levels = rng.normal(size=(5, 10)), rng.random((5, 10)), rng.random((2, 5, 6))
     first, per_sample, key = 11, 4, 99
@@ -200,8 +205,8 @@ def test_noise_of_linear_equals_its_twin():
     for c, p in np.ndindex(10, 6):
         sample, position = divmod(first + p, per_sample)
         z = naive.four_normals((position, sample, c // 4, 0), key)[c % 4]
-        expected = math.sqrt(math.fsum(variance[:, c] * levels[1, :, p])) * z
-        assert abs(noise[c, p] - expected) < 1e-13
+        spread = math.sqrt(math.fsum(variance[:, c] * levels[1, :, p] ** 2))
+        assert abs(noise[c, p] - spread * z) < 5e-5 * abs(spread * z) + 1e-6 * spread
 
 
 def test_noise_of_converted_equals_its_twin():
@@ -214,28 +219,30 @@ def test_noise_of_converted_equals_its_twin():
     got, _ = converted(levels, [1.0, -4.0], g, 3, fine, variance, names)
     for c, p in np.ndindex(10, 6):
         sample, position = divmod(first + p, per_sample)
-        expected = 0.0
+        expected, error = 0.0, 0.0
         for f, shift in enumerate([1.0, -4.0]):
             for tile in range(2):
                 rows = slice(3 * tile, 3 * tile + 3)
                 z = naive.four_normals((position, sample, c // 4, 2 * f + tile), key)[c % 4]
                 spread = math.sqrt(math.fsum(variance[rows, c] * levels[f, rows, p] ** 2))
                 expected += shift * (math.fsum(g[rows, c] * levels[f, rows, p]) + spread * z)
-        # four conversions to 2**-40, weighted by at most 4, and sums' rounding
-        assert abs(got[c, p] * step - expected) < 10 * step
+                error += abs(shift) * (5e-5 * abs(spread * z) + 1e-6 * spread)
+        # of the noise as in the test before; four conversions to 2**-40, weighted by at most 4, and sums' rounding
+        assert abs(got[c, p] * step - expected) < error + 10 * step
 
 
 def test_the_inputs_are_left_as_they_were():
     rng = np.random.default_rng(3)
     g, variance, levels = rng.normal(size=(5, 3)), rng.random((5, 3)), rng.random((2, 5, 4))
     inputs = panels(levels, np.float64)
-    packed, noise, before = analog.pack(g, 2, np.float64), analog.pack(variance, 2, np.float64), inputs.copy()
-    copies = packed.copy(), noise.copy()
-    analog.linear(inputs, packed, noise, reads(), np.empty((3, 4)))
-    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)))
+    packed, noise, before = analog.pack(g, 2, np.float64), Variances.of(variance, 2), inputs.copy()
+    copies = packed.copy(), [array.copy() for array in noise]
+    analog.linear(inputs, packed, Variances.of(variance, 5), reads(), np.empty((3, 4)))
+    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)), EXACT, 1)
     np.testing.assert_array_equal(inputs, before)
     np.testing.assert_array_equal(packed, copies[0])
-    np.testing.assert_array_equal(noise, copies[1])
+    for array, copy in zip(noise, copies[1], strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("lanes", [3, 32])
@@ -252,3 +259,45 @@ def test_combined_equals_its_twin(lanes, removes, codes_type, dtype):
     for o, p in np.ndindex(4, vectors):
         total = math.fsum(w * codes[p // lanes, c, p % lanes] for w, c in zip(weights, columns[o], strict=True))
         assert out[o, p] == dtype((total - (removed[p] if removes else 0.0)) * gain[o])
+
+
+@pytest.mark.parametrize("applied", [slice(0, 7), slice(7, 11)])
+@pytest.mark.parametrize("kind", ["linear", "converted"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_products_of_forms_add_to_the_variance_and_change_no_draw(kind, dtype, applied):
+    """Two tiles, one of them with inputs; blocks of columns with 0 to 2 pairs; six panels: the same normals, times
+    another spread. Codes of 2**-20 are too fine to be seen, single precision leaves 1e-7 of sums up to 100.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns, tile_rows, vectors = 11, 20, 7, 170
+    g, variance, x = rng.random((rows, columns)), 9.0 + rng.random((rows, columns)), np.zeros((rows, vectors))
+    x[applied] = rng.random((applied.stop - applied.start, vectors))
+    pairs = np.array([[1, 0, 2], [0, 1, 2]])
+    size = 2 * tile_rows * analog.COLUMNS
+    starts = size * (np.cumsum(pairs).reshape(pairs.shape) - pairs)
+    forms = quadratic.Forms(rng.random(size * pairs.sum()).astype(dtype), starts, pairs, tile_rows)
+    added = np.zeros((24, vectors))
+    for tile, block in np.ndindex(2, 3):
+        part = x[tile * tile_rows : (tile + 1) * tile_rows]
+        values = forms.values[starts[tile, block] :][: size * pairs[tile, block]]
+        for left, right in values.reshape(-1, 2, tile_rows, analog.COLUMNS)[:, :, : len(part)]:
+            added[block * 8 : block * 8 + 8] += (left.T @ part) * (right.T @ part)
+    packed, noisy = analog.pack(g, tile_rows, dtype), Variances.of(variance, rows if kind == "linear" else tile_rows)
+    levels, found = panels(x[None], dtype), []
+    for extra in (None, forms):
+        if kind == "linear":
+            out = np.empty((columns, vectors), dtype)
+            analog.linear(np.concatenate([levels, np.abs(levels), levels]), packed, noisy, reads(), out, extra)
+        else:
+            codes = np.zeros((len(levels[0]), 24, analog.VECTORS))
+            fine = analog.Conversion(2.0**20, -(2.0**40), 2.0**40)
+            analog.converted(
+                levels, np.ones(1), packed, noisy, fine, reads(), codes, transfer.exact(dtype), vectors, extra
+            )
+            out = analog.Panels(codes, vectors).matrix[:columns] / 2.0**20
+        found.append(out - g.T @ x)
+    plain = variance.T @ x**2
+    assert (added[:8] > 0).all() == (applied.start == 0)
+    np.testing.assert_allclose(
+        found[1] / np.sqrt(plain + added[:columns]), found[0] / np.sqrt(plain), rtol=0, atol=2e-5
+    )

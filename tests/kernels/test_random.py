@@ -162,45 +162,6 @@ def test_cosine_and_sine_are_right_to_two_units_of_one():
     np.testing.assert_array_equal(axes, [(1, 0), (0, 1), (-1, 0), (0, -1)])
 
 
-def block(position, sample, group, read, key, rows=4):
-    position, sample = np.array(position, np.uint64), np.array(sample, np.uint64)
-    out, scratch = np.empty((rows, position.size)), np.empty((4, position.size), np.uint64)
-    random.block_normals(np.uint64(key), position, sample, group, read, scratch, out)
-    return out
-
-
-def test_block_normals_equal_their_twin():
-    position, sample, group, read, key = [5, 0, 2**32 - 1], [7, 2**31, 0], 3, 11, 0xDEADBEEF12345678
-    out = block(position, sample, group, read, key, rows=12)
-    for quad in range(3):
-        for p in range(3):
-            expected = naive.four_normals((position[p], sample[p], group + quad, read), key)
-            np.testing.assert_allclose(out[4 * quad : 4 * quad + 4, p], expected, rtol=1e-14, atol=2e-15)
-
-
-def test_block_normals_depend_on_their_names_alone():
-    """Not on the place in the block: another order of vectors, other neighbours, another block of columns."""
-    position, sample = np.arange(40) % 7, np.arange(40) // 7
-    whole = block(position, sample, 0, 2, 9, rows=16)
-    order = np.random.default_rng(0).permutation(40)
-    np.testing.assert_array_equal(block(position[order], sample[order], 0, 2, 9, rows=16), whole[:, order])
-    np.testing.assert_array_equal(block(position[13:14], sample[13:14], 2, 2, 9, rows=8), whole[8:, 13:14])
-
-
-@pytest.mark.parametrize("change", ["position", "sample", "group", "read", "key"])
-def test_each_name_changes_block_normals(change):
-    names = {"position": 1, "sample": 2, "group": 3, "read": 4, "key": 5}
-    n = 25_000
-    draws = []
-    for value in (names[change], names[change] + 1):
-        a = {**names, change: value}
-        # many vectors: the sample number runs, and where it is the name that changes it starts beyond the others
-        sample = np.arange(n) + a["sample"] * n
-        draws.append(block(np.full(n, a["position"]), sample, a["group"], a["read"], a["key"]))
-    correlation = np.corrcoef(np.concatenate(draws)) - np.eye(8)
-    assert np.abs(correlation).max() < 4.5 / math.sqrt(n)
-
-
 def test_stream_keys_are_fixed_for_good():
     """BLAKE2b of the parts with their types: results stay reproducible from version to version."""
     assert stream_key() == np.uint64(0xB4B2797457A0A6E4)

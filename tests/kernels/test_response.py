@@ -54,7 +54,7 @@ def test_their_products_are_what_a_cell_changes(lines, both):
         more[row, col] += dg
         less[row, col] -= dg
         change = merge.transfer_matrix(more, *lines, *both) - merge.transfer_matrix(less, *lines, *both)
-        np.testing.assert_allclose(change / (2 * dg), np.outer(w[row, col], u[row, col]), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(change / (2 * dg), np.outer(w[:, row, col], u[row, col]), rtol=0, atol=1e-9)
 
 
 def test_memory_is_known_beforehand():

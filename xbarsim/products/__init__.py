@@ -4,6 +4,7 @@ All are prepared once from a chip's cells, and multiply panels of vectors.
 """
 
 from xbarsim.products.adc import Adc
+from xbarsim.products.bank import number_of_converters
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
 from xbarsim.products.percell import PerCellProduct
@@ -21,6 +22,7 @@ __all__ = [
     "PerCellProduct",
     "Product",
     "SolvedProduct",
+    "number_of_converters",
     "plain_product",
     "whole_columns",
 ]

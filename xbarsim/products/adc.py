@@ -1,4 +1,4 @@
-"""Adc: the converter that a chip has for one layer, its codes and what one code stands for."""
+"""Adc: the converters that a chip has for one layer, their codes and what one code stands for."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ import numpy.typing as npt
 from xbarsim.chip import Chip
 from xbarsim.converters import ArrayRange, LosslessRange, bits_for
 from xbarsim.errors import ChipError, DataError
+from xbarsim.products.bank import draw_converters
 from xbarsim.ranges import Inputs, Ranges, array_current
+from xbarsim.tiling import Tiling
+from xbarsim_kernels import transfer
 
 __all__ = ["Adc"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adc:
-    """The converter of one macro: ``code = clip(floor(sum / unit + 1/2), low, high)`` for a column's sum [S x level].
+    """Converters of one macro: ``code = clip(floor(sum / unit + 1/2), low, high)`` for a column's sum [S x level].
+
+    This is what they are designed for; ``converters`` are what they came out as.
 
     Raises
     ------
@@ -32,10 +37,20 @@ class Adc:
     low: int
     high: int
     unit: float
+    converters: transfer.Converters
 
     @staticmethod
-    def of(chip: Chip, inputs: Inputs, ranges: Ranges, layer: str, dtype: npt.DTypeLike) -> Adc:
-        """The converter that a chip has for a layer with these inputs and ranges."""
+    def of(
+        chip: Chip, tiling: Tiling, inputs: Inputs, ranges: Ranges, seed: int, layer: str, dtype: npt.DTypeLike
+    ) -> Adc:
+        """The converters that a chip has for a layer with these inputs and ranges, whose sums have this type."""
+
+        def made(bits: int, unit: float) -> Adc:
+            low, high = chip.adc.code_range(bits, signed)
+            if unit == 0.0:  # calibration saw no current: codes stand for none, and so do their errors
+                return Adc(bits, low, high, 1.0, transfer.exact(dtype))
+            return Adc(bits, low, high, unit, draw_converters(chip, tiling, bits, low, seed, layer, dtype))
+
         adc, device = chip.adc, chip.device
         signed = adc.signed if adc.signed is not None else chip.subtracts_before or inputs.bipolar
         if signed and adc.bits == 1:
@@ -55,12 +70,18 @@ class Adc:
                     f"adc.range.kind = {adc.range.kind!r}: sums of layer {layer!r} reach {largest}, "
                     f"and {np.dtype(dtype)} holds integers up to {exact} only; compute in float64"
                 )
-            bits = adc.bits or needed
-            return Adc(bits, *adc.code_range(bits, signed), unit)
+            return made(adc.bits or needed, unit)
         bits = adc.bits or 0
         i_max = array_current(chip, inputs) if isinstance(adc.range, ArrayRange) else ranges.i_max
         if i_max is None:
             raise DataError(f"layer {layer!r}: the ranges hold no i_max, which adc.range.kind = 'calibration' needs")
-        low, high = adc.code_range(bits, signed)
-        full_scale = i_max / inputs.volts_per_level
-        return Adc(bits, low, high, full_scale / high if full_scale > 0.0 else 1.0)
+        return made(bits, i_max / inputs.volts_per_level / adc.code_range(bits, signed)[1])
+
+    def convert(self, sums: npt.NDArray[np.float64], row_tile: int) -> tuple[npt.NDArray[np.float64], int]:
+        """What the converters of a row tile make of ``sums / unit`` (columns, vectors), and how many were clipped."""
+        if self.converters.front.size:
+            codes = np.empty_like(sums)
+            return codes, int(transfer.convert(sums, self.converters, row_tile, codes))
+        wanted = np.floor(sums + 0.5)
+        codes = np.clip(wanted, self.low, self.high)
+        return codes, int(np.count_nonzero(codes != wanted))

@@ -60,7 +60,9 @@ class ConvertedProduct:
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))
         largest = self.packed.shape[0] * float(np.abs(self.shifts).sum()) * max(-adc.low, adc.high)
-        exact = largest <= 2 ** np.finfo(dtype).nmant
+        self.converters = adc.converters
+        corrected = chip.adc.calibrated and not chip.adc.is_uniform
+        exact = largest <= 2 ** np.finfo(dtype).nmant and not corrected
         self.sums = self.dtype if exact else np.dtype(np.float64)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
@@ -69,8 +71,7 @@ class ConvertedProduct:
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)
-        clipped = analog.converted(
-            planes, self.shifts, self.packed, self.variances, self.conversion, reads, codes, self.forms
-        )
+        adc = self.conversion, reads, codes, self.converters, levels.vectors
+        clipped = analog.converted(planes, self.shifts, self.packed, self.variances, *adc, self.forms)
         conversions = self.n_columns * levels.vectors * len(planes) * tiles
         return self.logic.outputs(codes, levels, self.dtype), conversions, clipped

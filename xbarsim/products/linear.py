@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,6 +15,7 @@ from xbarsim.products.plain import PASS_ROWS, Levels, Seen
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
+from xbarsim_kernels.memory import kept
 from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["LinearProduct"]
@@ -54,7 +56,9 @@ class LinearProduct:
                 own = weigh(seen.g[:, :, 0], significance) * gain
                 matrix = np.concatenate([own, weigh(seen.reference, significance)], axis=1)
             else:
-                matrix = seen.by_input(chip, scale, tiling)
+                shape = len(seen.g), tiling.n_out
+                matrix = np.asarray(kept("realised", math.prod(shape), np.float64), np.float64).reshape(shape)
+                seen.by_input(chip, scale, tiling, matrix)
                 matrix *= inputs.x_lsb
             analog.place(matrix, first, 1.0, self.packed)
             if noise is not None:

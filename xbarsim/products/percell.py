@@ -23,7 +23,7 @@ from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
-from xbarsim_kernels.random import block_normals
+from xbarsim_kernels.random import normal
 
 __all__ = ["PerCellProduct"]
 
@@ -55,9 +55,6 @@ class PerCellProduct(SolvedProduct):
         self.wires, self.iv = chip.wires, chip.device.iv
         variance = cells.read_variance(chip.device)
         self.arrays = [(cells.on_array(tile, tiling), np.sqrt(variance.on_array(tile, tiling))) for tile in tiling]
-        # random numbers come in fours
-        quads = [-(-g.size // 4) for g, _ in self.arrays]
-        self.first = np.cumsum(quads) - quads
 
     def _read(self, volts: Array, number: int, reads: analog.Reads) -> Iterator[tuple[slice, Array]]:
         return self.currents.read(volts, partial(self._drawn, number, reads))
@@ -65,14 +62,12 @@ class PerCellProduct(SolvedProduct):
     def _drawn(self, read: int, reads: analog.Reads, array: int, volts: Array, first: int) -> Array:
         """Currents (cols, vectors) of an array; ``first`` is the number of the first vector."""
         g, spread = self.arrays[array]
-        key = stream_key(int(reads.key), "cells")
+        z = np.empty(g.size)
         out = np.empty((g.shape[1], volts.shape[1]))
         for p in range(volts.shape[1]):
             sample, position = divmod(reads.first + first + p, reads.vectors_per_sample)
-            z = np.empty((-(-g.size // 4) * 4, 1))
-            vector = (np.array([position], np.uint64), np.array([sample], np.uint64))
-            block_normals(key, *vector, int(self.first[array]), read, np.empty((4, 1), np.uint64), z)
-            out[:, p] = self._currents(g + spread * z[: g.size, 0].reshape(g.shape), volts[:, p])
+            normal(stream_key(int(reads.key), "cells", array, read, sample, position), z)
+            out[:, p] = self._currents(g + spread * z.reshape(g.shape), volts[:, p])
         return out
 
     def _currents(self, g: Array, volts: Array) -> Array:

@@ -59,14 +59,13 @@ class SolvedProduct:
         values = levels.matrix.astype(np.float64)
         for number, (shift, plane) in enumerate(zip(self.inputs.shifts, self.inputs.planes(values), strict=True)):
             volts = plane * self.inputs.volts_per_level
-            for rows, current in self._read(volts, number, reads):
+            for row_tile, (rows, current) in enumerate(self._read(volts, number, reads)):
                 if self.baseline is not None:
                     current = current - plain_product(self.baseline[rows], volts[rows])
                 codes = current * self.per_current
                 if self.adc is not None:
-                    wanted = np.floor(codes + 0.5)
-                    codes = np.clip(wanted, self.adc.low, self.adc.high)
+                    codes, beyond = self.adc.convert(codes, row_tile)
                     conversions += codes.size
-                    clipped += int(np.count_nonzero(codes != wanted))
+                    clipped += beyond
                 total = total + shift * codes
         return self.logic.outputs(np.asarray(total)[None], levels, self.dtype), conversions, clipped
