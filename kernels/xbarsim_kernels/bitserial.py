@@ -60,6 +60,8 @@ class Code(NamedTuple):
         sums = np.arange(lowest, highest + 1) if highest - lowest < _TRIED else np.empty(0, np.int64)
         wanted = np.floor(sums * scale + 0.5)
         largest = max(-lowest, highest, 1)
+        if scale == 1.0:
+            return Code(scale, 0, 0, 0, low, high)
         for shift in range(_SHIFTS, 0, -1):
             factor, half = round(scale * 2.0**shift), 1 << (shift - 1)
             if sums.size and factor and factor * largest + half < _LIMIT:
@@ -168,7 +170,7 @@ def bit_serial(
     x, few, lost_lanes = np.empty(signs * pitch, np.int32), np.empty(_BYTE * LANES, np.int32), np.empty(LANES, np.int32)
     low, high, base = words.splat(code.low), words.splat(code.high), words.splat(applied.digit)
     plain = planes == 1 and applied.digit == 1 and count == GROUP and not applied.bipolar
-    whole = code.scale == 1.0
+    plain = plain and code.scale == 1.0 and code.low <= 0
     factor, half, shift = words.splat(code.factor), words.splat(code.half), words.splat(code.shift)
     step = applied.digit * count * LANES
     reads = applied.bits // applied.digit
@@ -190,19 +192,20 @@ def bit_serial(
                     for read in range(reads - 1, -1, -1):
                         x_at = phase * pitch + read * step
                         if plain:
+                            # sums of no signs are codes already, and none is below the lowest
                             wanted = words.common(x, x_at, flat_cells, cell_at)
+                            kept = words.minimum(wanted, high)
                         else:
                             wanted = _digit_sum(x, x_at, applied.digit, flat_cells, cell_at, planes, signed, count)
                             if applied.bipolar:
                                 wanted = wanted - _digit_sum(
                                     x, x_at + pitch, applied.digit, flat_cells, cell_at, planes, signed, count
                                 )
-                        if not whole:
                             if code.factor:
                                 wanted = (wanted * factor + half) >> shift
-                            else:
+                            elif code.scale != 1.0:
                                 wanted = words.nearest(wanted, code.scale)
-                        kept = words.minimum(words.maximum(wanted, low), high)
+                            kept = words.minimum(words.maximum(wanted, low), high)
                         lost = words.unequal(lost, wanted, kept)
                         sums = (sums << base) + kept
                     total = total - sums if phase else total + sums

@@ -1,4 +1,8 @@
-"""Macro: whole products of one weight matrix on a chip, from numbers to numbers."""
+"""Macro: whole products of one weight matrix on a chip, from numbers to numbers.
+
+Chips with read noise are compared with the same chips without, and a chip of 16-bit weights and inputs whose conversion
+loses nothing with the one product that it collapses into.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.bench.case import Case, Prepared
+from xbarsim.bench.case import Case, Limit, Prepared
 from xbarsim.bench.cases.products import gemm_limits
 from xbarsim.chip import Chip
 from xbarsim.macro import Macro
@@ -27,29 +31,42 @@ _CONVERTERS = {
     "dac.bits": 8,
     "adc.bits": 8,
 }
+_SIXTEEN = {"mapping.kind": "two-column", "device.levels": 4, "mapping.weight_slices": 8}
+_SIXTEEN |= {"dac.bits": 16, "dac.input_slices": 16, "adc.range.kind": "lossless"}
 _NOISE = {"device.read_noise": {"kind": "proportional", "sigma": 0.02}}
 
 
 def cases() -> Iterator[Case]:
-    """Ideal chips, chips with converters, and chips with read noise as well."""
+    """Ideal chips, chips with converters, chips with read noise as well, and collapsed ones."""
     for n in (128, 1024):
-        size = f"{n} x {n} x {_BATCH} float32"
-        yield Case("Macro, ideal", size, "FLOP", partial(_prepared, n, {}, 1e-5), n < 1024)
-        # an ADC rounds by half of 1/255 of its range, which is a sum of positive terms and so about the largest result
-        yield Case("Macro, 8 bits", size, "FLOP", partial(_prepared, n, _CONVERTERS, 0.01))
-        # five standard deviations of the noise of a sum of 128 cells, more than of 1,024
-        yield Case("Macro, 8 bits, noise", size, "FLOP", partial(_prepared, n, _CONVERTERS | _NOISE, 0.04))
+        for dtype in ("float32", "float64"):
+            size, quick = f"{n} x {n} x {_BATCH} {dtype}", n < 1024 and dtype == "float32"
+            yield Case("Macro, ideal", size, "FLOP", partial(_prepared, n, dtype, {}, 1e-5), quick)
+            # an ADC rounds by half of 1/255 of its range, a sum of positive terms and so about the largest result
+            yield Case("Macro, 8 bits", size, "FLOP", partial(_prepared, n, dtype, _CONVERTERS, 0.01), quick)
+            # five standard deviations of the noise of a sum of 128 cells, more than of 1,024
+            noisy = partial(_prepared, n, dtype, _CONVERTERS | _NOISE, 0.04)
+            yield Case("Macro, 8 bits, noise", size, "FLOP", noisy, quick)
+        collapsed = partial(_prepared, n, "float64", _SIXTEEN, 1e-4)
+        yield Case("Macro, 16 bits, lossless", f"{n} x {n} x {_BATCH} float64", "FLOP", collapsed, n < 1024)
 
 
-def _prepared(n: int, fields: dict[str, Any], tolerance: float) -> Prepared:
+def _prepared(n: int, dtype: str, fields: dict[str, Any], tolerance: float) -> Prepared:
     rng = np.random.default_rng(n)
     weights = rng.standard_normal((n, n))
-    x = rng.random((n, _BATCH), np.float32)
-    macro = Macro(weights, Chip.load("ideal").replace(fields), calibration=x, dtype=np.float32, threads=1)
-    limits = gemm_limits(weights.astype(np.float32), x)
+    x = rng.random((n, _BATCH)).astype(dtype)
+    chip = Chip.load("ideal").replace(fields)
+    macro = Macro(weights, chip, calibration=x, dtype=dtype, threads=1)
+    limits = gemm_limits(weights.astype(dtype), x)
+    if chip.device.is_noisy:
+        quiet = Macro(weights, chip.replace({"device.read_noise": None}), calibration=x, dtype=dtype, threads=1)
+        limits = (Limit("without noise", lambda: quiet @ x, limits[0].count), *limits[1:])
 
     def expected() -> Numbers:
-        return _rounded(weights, 15) @ _rounded(x.astype(np.float64), 255) if fields else weights @ x
+        if not fields:
+            return np.asarray(weights @ x)
+        steps = chip.dac.level_max(False), (chip.device.levels or 2) ** chip.mapping.weight_slices - 1
+        return _rounded(weights, steps[1]) @ _rounded(x.astype(np.float64), steps[0])
 
     return Prepared(lambda: macro @ x, limits[0].count, limits, expected, tolerance)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ import numpy.typing as npt
 
 from xbarsim.bench.case import Case, Limit, Prepared
 from xbarsim.bench.peak import fma_flops, fma_peak
+from xbarsim.chip import Chip
+from xbarsim.products.bank import draw_converters
+from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog, transfer
 from xbarsim_kernels.variances import SILENT, Variances
 
@@ -26,6 +30,12 @@ _TILE = 128
 _SIZES = 128, 1024
 _KEY = np.uint64(1)
 _PEAK_STEPS = 400_000
+_MODELS = {
+    "SAR": {"kind": "sar", "mismatch": 0.01},
+    "pipelined": {"kind": "pipeline", "gain_error": 0.01},
+    "flash": {"kind": "flash", "comparator_offset": 0.1},
+}
+"""Converters that err."""
 _FINE = 2.0**20
 """Codes of one unit, where noise itself is read."""
 
@@ -37,6 +47,9 @@ def cases() -> Iterator[Case]:
             for kernel, work in (("product", _plain), ("product + ADC", _adc), ("product + ADC + noise", _noisy)):
                 quick = n < 1024 or dtype == "float32"
                 yield Case(kernel, f"{n} x {n} x {_BATCH} {dtype}", "FLOP", _Setup(n, dtype, work), quick)
+        for name, model in _MODELS.items():
+            size = f"{n} x {n} x {_BATCH} float32"
+            yield Case(f"product + {name} ADC", size, "FLOP", partial(_erring, n, model), n < 1024)
 
 
 def gemm_limits(left: Numbers, right: Numbers) -> tuple[Limit, Limit]:
@@ -103,8 +116,8 @@ def _plain(data: _Data) -> Any:
     return work, lambda: data.g.T @ data.matrix
 
 
-def _converted(data: _Data, variances: Variances) -> Any:
-    converters = transfer.exact(data.matrix.dtype)
+def _converted(data: _Data, variances: Variances, erring: transfer.Converters | None = None) -> Any:
+    converters = erring or transfer.exact(data.matrix.dtype)
     out = np.full((data.panels.shape[1], *data.matrix.shape[:1], analog.VECTORS), np.nan, data.matrix.dtype)
 
     def work() -> Numbers:
@@ -120,6 +133,16 @@ def _adc(data: _Data) -> Any:
         return data.in_panels(np.sum([data.codes(current) for _, current in data.currents()], axis=0))
 
     return _converted(data, SILENT), expected
+
+
+def _erring(n: int, model: dict[str, Any]) -> Prepared:
+    """Converters with errors of their own, against uniform ones: within a few codes of each other, tile by tile."""
+    data = _Data(n, "float32")
+    chip = Chip.load("ideal").replace({"adc.bits": 8, "adc.model": model})
+    converters = draw_converters(chip, Tiling.of(chip, n, n), 8, -128, 0, "layer", "float32")
+    uniform, flops = _converted(data, SILENT), 2.0 * n * n * _BATCH
+    limits = (Limit("uniform ADC", uniform, flops),)
+    return Prepared(_converted(data, SILENT, converters), flops, limits, _adc(data)[1], tolerance=0.05)
 
 
 def _noisy(data: _Data) -> Any:
