@@ -266,7 +266,8 @@ def test_combined_equals_its_twin(lanes, removes, codes_type, dtype):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products_of_forms_add_to_the_variance_and_change_no_draw(kind, dtype, applied):
     """Two tiles, one of them with inputs; blocks of columns with 0 to 2 pairs; six panels: the same normals, times
-    another spread. Codes of 2**-20 are too fine to be seen, single precision leaves 1e-7 of sums up to 100.
+    another spread. Codes of 2**-20 are too fine to be seen, single precision leaves 1e-7 of sums up to 100; without
+    forms variances are integers, here off by less than 1e-4, and deviations by half of that.
     """
     rng = np.random.default_rng(0)
     rows, columns, tile_rows, vectors = 11, 20, 7, 170
@@ -299,5 +300,5 @@ def test_products_of_forms_add_to_the_variance_and_change_no_draw(kind, dtype, a
     plain = variance.T @ x**2
     assert (added[:8] > 0).all() == (applied.start == 0)
     np.testing.assert_allclose(
-        found[1] / np.sqrt(plain + added[:columns]), found[0] / np.sqrt(plain), rtol=0, atol=2e-5
+        found[1] / np.sqrt(plain + added[:columns]), found[0] / np.sqrt(plain), rtol=5e-5, atol=2e-5
     )

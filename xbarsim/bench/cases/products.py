@@ -71,7 +71,8 @@ class _Data:
         self.matrix = rng.integers(0, 256, (n, _BATCH)).astype(dtype)
         self.panels = analog.Panels.of(self.matrix).values[None]
         self.packed = analog.pack(self.g, _TILE, dtype)
-        self.variances = Variances.of(np.ones((n, n)), _TILE)
+        # not equal, which would be simpler
+        self.variances = Variances.of(rng.uniform(0.5, 1.5, (n, n)), _TILE)
         self.reads = analog.Reads(_KEY, 0, 1)
         # a power of two, so that codes are exact; some are clipped
         self.adc = analog.Conversion(2.0**-7, -128.0, 127.0)
