@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim import Chip
 from xbarsim.bench.case import Case, Limit, Prepared
 from xbarsim.bench.peak import fma_flops, fma_peak
+from xbarsim.products.bank import draw_converters
+from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog, random
 from xbarsim_kernels.variances import SILENT, Variances
 
@@ -32,7 +35,7 @@ def cases() -> Iterator[Case]:
     """Every kind of product at every size and precision."""
     for n in _SIZES:
         for dtype in ("float32", "float64"):
-            for kernel, work in (("product", _plain), ("product + ADC", _adc), ("product + ADC + noise", _noisy)):
+            for kernel, work in _KERNELS.items():
                 quick = n < 1024 or dtype == "float32"
                 yield Case(kernel, f"{n} x {n} x {_BATCH} {dtype}", "FLOP", _Setup(n, dtype, work), quick)
 
@@ -86,7 +89,9 @@ class _Setup:
     def __call__(self) -> Prepared:
         data = _Data(self.n, self.dtype)
         work, expected = self.work(data)
-        limits = gemm_limits(data.g.T.astype(self.dtype), data.matrix)
+        limits: tuple[Limit, ...] = gemm_limits(data.g.T.astype(self.dtype), data.matrix)
+        if self.work is _sar:
+            limits = (Limit("uniform ADC", _adc(data)[0], limits[0].count), *limits)
         # noise is as right as a hundredth of its variance, so that a sum near an edge may fall to the next code
         return Prepared(work, limits[0].count, limits, expected, tolerance=0.02 if self.work is _noisy else 0.0)
 
@@ -118,6 +123,34 @@ def _adc(data: _Data) -> Any:
     return _converted(data, SILENT), expected
 
 
+def _sar(data: _Data) -> Any:
+    n, dtype = len(data.g), data.matrix.dtype
+    chip = Chip.load("ideal").replace({"adc.bits": 8, "adc.model": {"kind": "sar", "mismatch": 0.01}})
+    converters = draw_converters(chip, Tiling.of(chip, n, n), 8, int(data.adc.low), 0, "layer", dtype)
+    assert converters is not None
+    out = np.full((data.panels.shape[1], n, analog.VECTORS), np.nan, dtype)
+    packed = analog.pack(data.g, _TILE, dtype, 1.0 / data.adc.per_current)
+
+    def work() -> Numbers:
+        analog.converted(
+            data.panels, np.ones(1), packed, SILENT, data.adc, data.reads, out, converters, data.matrix.shape[1]
+        )
+        return out
+
+    def expected() -> Numbers:
+        total: Any = 0.0
+        for tile, current in data.currents():
+            seen = current.astype(dtype) * dtype.type(data.adc.per_current) + dtype.type(0.5)
+            level = code = np.full(seen.shape, data.adc.low, dtype)
+            for weight, _, digit in converters.stages[tile].transpose(1, 2, 0, 3).reshape(8, 3, n, 1):
+                kept = seen >= level + weight
+                level, code = np.where(kept, level + weight, level), np.where(kept, code + digit, code)
+            total = total + code
+        return data.in_panels(total)
+
+    return work, expected
+
+
 def _noisy(data: _Data) -> Any:
     def expected() -> Numbers:
         total: Any = 0.0
@@ -136,3 +169,6 @@ def _normals(columns: int, read: int) -> Numbers:
     words = np.empty((4, _BATCH), np.uint64)
     random.block_normals(_KEY, np.zeros(_BATCH, np.uint64), np.arange(_BATCH, dtype=np.uint64), 0, read, words, found)
     return found
+
+
+_KERNELS = {"product": _plain, "product + ADC": _adc, "product + SAR ADC": _sar, "product + ADC + noise": _noisy}
