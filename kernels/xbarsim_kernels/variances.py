@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.floating]
 Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Pairs = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
 
 _LANES = 16
 _BLOCK = COLUMNS * VECTORS
@@ -54,12 +55,14 @@ class Variances(NamedTuple):
     exact : (tiles, blocks, tile_rows, COLUMNS) the same, not rounded
     errors : (tiles, blocks, 2, COLUMNS) largest error of the integers times `_CERTAIN`; half of their sum times that
     units : (tiles, blocks, COLUMNS) standard deviation that one product of units stands for
+    equal : (tiles, blocks) whether each column's cells have one variance, which the sum of squares then multiplies
     """
 
     pairs: Pairs
     exact: Singles
     errors: Singles
     units: Doubles
+    equal: Flags
 
     @staticmethod
     def of(matrix: Doubles, tile_rows: int, unit: float = 1.0) -> Variances:
@@ -71,11 +74,13 @@ class Variances(NamedTuple):
             np.zeros((tiles, blocks, tile_rows, COLUMNS), np.float32),
             np.zeros((tiles, blocks, 2, COLUMNS), np.float32),
             np.zeros((tiles, blocks, COLUMNS)),
+            np.zeros((tiles, blocks), np.bool_),
         )
         for tile in range(tiles):
             part = np.zeros((tile_rows, blocks * COLUMNS))
             piece = matrix[tile * tile_rows : (tile + 1) * tile_rows]
             part[: len(piece), :columns] = piece
+            result.equal[tile] = (part[: len(piece)] == part[0]).reshape(-1, blocks, COLUMNS).all(axis=(0, 2))
             sizes = np.abs(part)
             sums = np.add.reduceat(sizes, np.arange(0, tile_rows, _ROWS), axis=0).max(axis=0)
             # rounding may add half a unit for each row
@@ -107,12 +112,14 @@ class Squares(NamedTuple):
     pairs : (pairs of rows, VECTORS) integers in units, an even row's in the lower half of the word
     exact : (rows, VECTORS) the same, not rounded
     units : (VECTORS,) root of a vector's largest square
-    reach : (VECTORS,) sum of the squares and one for each row; minus infinity where all are zero, and so is no error
+    totals : (VECTORS,) sum of the squares in units
+    reach : (VECTORS,) the same and one for each row; minus infinity where all are zero, and so is every error
     """
 
     pairs: Pairs
     exact: Singles
     units: Floats
+    totals: Singles
     reach: Singles
 
 
@@ -125,14 +132,19 @@ def squares(rows: int, like: Floats) -> Squares:
         aligned(count, np.empty(0, np.float32)),
         aligned(VECTORS, like),
         aligned(VECTORS, np.empty(0, np.float32)),
+        aligned(VECTORS, np.empty(0, np.float32)),
     )
 
 
-def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exact: Any, units: Any, reach: Any) -> Any:
+def _square(
+    typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exact: Any, units: Any, totals: Any, reach: Any
+) -> Any:
     """Squares of ``x[start + k * VECTORS + p]`` for k in 0..rows-1, as `Squares` holds them; rows is 1 or more."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        values, first, count, integers, precise, unit, reached = operands(context, builder, signature, arguments)
+        values, first, count, integers, precise, unit, sum_at, reached = operands(
+            context, builder, signature, arguments
+        )
         kind = lanes(ir.DoubleType() if x.dtype == types.float64 else F32, _LANES)
         numbers, words = lanes(F32, _LANES), lanes(I32, _LANES)
         # of a smaller number the reciprocal is infinite
@@ -166,14 +178,16 @@ def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exac
         def write(pair: Any, *totals: Any) -> list[Any]:
             even = builder.mul(pair, index(2))
             odd = builder.add(even, index(1))
-            # beyond an odd number of rows: the last one again, which has no variances there
-            odd = builder.select(builder.icmp_signed("<", odd, count), odd, final)
+            # beyond an odd number of rows: the last one again, which has no variances there and does not count
+            inside = builder.icmp_signed("<", odd, count)
+            odd = builder.select(inside, odd, final)
             results = []
             for number, total in enumerate(totals):
                 (low, lower), (high, upper) = one(even, number), one(odd, number)
                 both = builder.or_(lower, builder.shl(upper, every(words, 16)))
                 integers.store(place(pair, parts[number]), both)
-                results.append(builder.fadd(builder.fadd(total, low), high))
+                counted = builder.select(inside, high, every(numbers, 0.0))
+                results.append(builder.fadd(builder.fadd(total, low), counted))
             return results
 
         sums = repeat(builder, depth, write, *[every(numbers, 0.0)] * len(parts))
@@ -181,11 +195,12 @@ def _square(typing_context: Any, x: Any, start: Any, rows: Any, pairs: Any, exac
         rows_once = splat(builder, builder.sitofp(count, F32), numbers)
         for part, most, total in zip(parts, largest, sums, strict=True):
             unit.store(index(part), most)
+            sum_at.store(index(part), total)
             some = builder.fcmp_ordered(">", total, every(numbers, 0.0))
             reached.store(index(part), builder.select(some, builder.fadd(total, rows_once), nothing))
         return context.get_dummy_value()
 
-    return types.void(x, types.int64, types.int64, pairs, exact, units, reach), codegen
+    return types.void(x, types.int64, types.int64, pairs, exact, units, totals, reach), codegen
 
 
 def _multiply_pairs(
@@ -248,7 +263,9 @@ def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any
     return types.int64(sums, types.int64, errors, types.int64, reach), codegen
 
 
-_fill_squares: Callable[[Floats, int, int, Pairs, Singles, Floats, Singles], None] = cast("Any", intrinsic(_square))
+_fill_squares: Callable[[Floats, int, int, Pairs, Singles, Floats, Singles, Singles], None] = cast(
+    "Any", intrinsic(_square)
+)
 _add_products: Callable[[Pairs, int, Pairs, int, int, Singles, int], None] = cast("Any", intrinsic(_multiply_pairs))
 _any_uncertain: Callable[[Singles, int, Singles, int, Singles], int] = cast("Any", intrinsic(_find_uncertain))
 
@@ -256,7 +273,7 @@ _any_uncertain: Callable[[Singles, int, Singles, int, Singles], int] = cast("Any
 @kernel
 def square(x: Floats, start: int, rows: int, result: Squares) -> None:
     """Squares of the vectors ``x[start + k * VECTORS + p]``, k in 0..rows-1."""
-    _fill_squares(x, start, rows, result.pairs, result.exact, result.units, result.reach)
+    _fill_squares(x, start, rows, result.pairs, result.exact, result.units, result.totals, result.reach)
 
 
 @kernel
@@ -270,6 +287,12 @@ def multiply_squares(variances: Variances, tile: int, first_block: int, x: Squar
     pairs, step = (rows + 1) // 2, _ROWS // 2
     sums[:] = 0
     for block in range(min(len(sums), blocks - first_block)):
+        if variances.equal[tile, first_block + block]:
+            for c in range(COLUMNS):
+                own = variances.exact[tile, first_block + block, 0, c]
+                for p in range(VECTORS):
+                    sums[block, c, p] = own * x.totals[p]
+            continue
         number = tile * blocks + first_block + block
         for first in range(0, pairs, step):
             count = min(step, pairs - first)

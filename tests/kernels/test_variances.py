@@ -134,8 +134,10 @@ def test_nothing_gives_exactly_nothing(dtype):
 
 @pytest.mark.parametrize("rows", [128, 129, 255, 256, 1000, 4096])
 def test_the_largest_sums_do_not_overflow(rows):
+    """One variance is smaller, as blocks of equal ones are not products of integers."""
     v, x = np.full((rows, 8), 3.0), np.full((rows, VECTORS), -7.0)
-    np.testing.assert_allclose(found(v, x)[0], rows * 3.0 * 49.0, rtol=1e-6)
+    v[rows // 3] = 2.9
+    np.testing.assert_allclose(found(v, x)[0], 49.0 * (rows * 3.0 - 0.1), rtol=1e-5)
 
 
 def test_each_tile_counts_in_its_own_units():
@@ -161,3 +163,16 @@ def test_a_sum_depends_on_its_vector_and_its_column_alone():
     order = rng.permutation(VECTORS)
     np.testing.assert_array_equal(found(v, x[:, order])[0], whole[:, order])
     np.testing.assert_array_equal(found(v[:, 5:6], x)[0], whole[5:6])
+
+
+@pytest.mark.parametrize("rows", [1, 5, 128, 131])
+def test_blocks_of_equal_variances_and_others_stand_side_by_side(rows):
+    """Of the first eight columns each has one variance, zero too; those of the next eight differ; the rest is one."""
+    rng = np.random.default_rng(rows)
+    v, x = np.tile(rng.random(17), (rows, 1)), rng.normal(size=(rows, VECTORS))
+    v[:, 3] = 0.0
+    v[rows // 2, 10] *= 3.0
+    packed = variances.Variances.of(v, rows)
+    assert packed.equal.tolist() == [[True, rows == 1, True]]
+    np.testing.assert_allclose(found(v, x)[0], exact(v, x), rtol=2e-4)
+    np.testing.assert_allclose(found(v, x)[0, :8], exact(v[:, :8], x), rtol=2e-6)

@@ -17,7 +17,7 @@ from xbarsim.bench.case import Case, Limit, Prepared
 from xbarsim.bench.peak import fma_flops, fma_peak
 from xbarsim.products.bank import draw_converters
 from xbarsim.tiling import Tiling
-from xbarsim_kernels import analog, random
+from xbarsim_kernels import analog
 from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["cases", "gemm_limits"]
@@ -29,6 +29,8 @@ _TILE = 128
 _SIZES = 128, 1024
 _KEY = np.uint64(1)
 _PEAK_STEPS = 400_000
+_FINE = 2.0**20
+"""Codes of one unit, where noise itself is read."""
 
 
 def cases() -> Iterator[Case]:
@@ -155,20 +157,22 @@ def _noisy(data: _Data) -> Any:
     def expected() -> Numbers:
         total: Any = 0.0
         for tile, current in data.currents():
-            rows = slice(tile * _TILE, (tile + 1) * _TILE)
-            spread = np.sqrt((data.matrix[rows].astype(np.float64) ** 2).sum(axis=0).astype(data.matrix.dtype))
-            total = total + data.codes(current + spread * _normals(len(data.g), tile))
+            total = total + data.codes(current + _noise(data, tile))
         return data.in_panels(total)
 
     return _converted(data, data.variances), expected
 
 
-def _normals(columns: int, read: int) -> Numbers:
-    """The standard normals of one read, (columns, vectors)."""
-    found = np.empty((columns, _BATCH))
-    words = np.empty((4, _BATCH), np.uint64)
-    random.block_normals(_KEY, np.zeros(_BATCH, np.uint64), np.arange(_BATCH, dtype=np.uint64), 0, read, words, found)
-    return found
+def _noise(data: _Data, tile: int) -> Numbers:
+    """Noise of one tile (columns, vectors): what is read where its inputs alone are applied, and to no conductance."""
+    panels = np.zeros_like(data.panels)
+    rows = slice(tile * _TILE, (tile + 1) * _TILE)
+    panels[:, :, rows] = data.panels[:, :, rows]
+    fine = analog.Conversion(_FINE, -(2.0**52), 2.0**52)
+    codes = np.empty((panels.shape[1], len(data.g), analog.VECTORS))
+    nothing = np.zeros_like(data.packed)
+    analog.converted(panels, np.ones(1), nothing, data.variances, fine, data.reads, codes)
+    return analog.Panels(codes, _BATCH).matrix / _FINE
 
 
 _KERNELS = {"product": _plain, "product + ADC": _adc, "product + SAR ADC": _sar, "product + ADC + noise": _noisy}
