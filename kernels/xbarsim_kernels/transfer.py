@@ -21,7 +21,7 @@ from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.decisions import add_block, pass_redundant_stages, pass_stages, search_block, see_block
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS
 
-__all__ = ["Converters", "convert", "convert_columns", "exact"]
+__all__ = ["Converters", "convert", "convert_columns"]
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.int64]
@@ -33,8 +33,7 @@ class Converters(NamedTuple):
     Attributes
     ----------
     low, high : lowest and highest code
-    front : (tiles, blocks, 2, COLUMNS) gain and offset of each column, the half of rounding in it; of no tiles where
-        converters are uniform and without errors
+    front : (tiles, blocks, 2, COLUMNS) gain and offset of each column, the half of rounding in it
     back : (tiles, blocks, 2, COLUMNS) slope and intercept; 1 and 0 where codes are summed up in float32
     first : level and code before the first stage
     stages : (tiles, blocks, stages, 3 or 4, COLUMNS): what a stage moves the level by; how far above the level it moves
@@ -56,13 +55,6 @@ class Converters(NamedTuple):
     owner: Integers
     reach: float
     steps: int
-
-
-def exact(dtype: npt.DTypeLike) -> Converters:
-    """What stands for uniform converters without errors, which need no transfer, of sums of this type."""
-    table = np.empty((0, 0, 2, COLUMNS), dtype)
-    nothing = np.empty((0, 0, 0, 3, COLUMNS), dtype), np.empty((0, 0, 0), dtype), np.empty(0, np.int64)
-    return Converters(0.0, 0.0, table, table.astype(np.float64), 0.0, *nothing, 0.0, 0)
 
 
 @kernel

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels import analog, quadratic, transfer
+from xbarsim_kernels import analog, quadratic
 from xbarsim_kernels.variances import SILENT, Variances
 
-EXACT = transfer.exact(np.float64)
 WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
 
 
@@ -38,8 +37,7 @@ def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=Non
     packed, inputs = analog.pack(g, tile_rows, dtype), panels(levels, dtype)
     codes = np.full((inputs.shape[1], packed.shape[1] * analog.COLUMNS, analog.VECTORS), np.nan, sums)
     shifts = np.asarray(shifts, np.float64)
-    exact = transfer.exact(dtype), levels.shape[2]
-    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes, *exact)
+    clipped = analog.converted(inputs, shifts, packed, noise, conversion, names or reads(), codes)
     return analog.Panels(codes, levels.shape[2]).matrix[: g.shape[1]], clipped
 
 
@@ -238,7 +236,7 @@ def test_the_inputs_are_left_as_they_were():
     packed, noise, before = analog.pack(g, 2, np.float64), Variances.of(variance, 2), inputs.copy()
     copies = packed.copy(), [array.copy() for array in noise]
     analog.linear(inputs, packed, Variances.of(variance, 5), reads(), np.empty((3, 4)))
-    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)), EXACT, 1)
+    analog.converted(inputs, np.ones(2), packed, noise, WIDE, reads(), np.empty((1, 8, 32)))
     np.testing.assert_array_equal(inputs, before)
     np.testing.assert_array_equal(packed, copies[0])
     for array, copy in zip(noise, copies[1], strict=True):
@@ -292,9 +290,7 @@ def test_products_of_forms_add_to_the_variance_and_change_no_draw(kind, dtype, a
         else:
             codes = np.zeros((len(levels[0]), 24, analog.VECTORS))
             fine = analog.Conversion(2.0**20, -(2.0**40), 2.0**40)
-            analog.converted(
-                levels, np.ones(1), packed, noisy, fine, reads(), codes, transfer.exact(dtype), vectors, extra
-            )
+            analog.converted(levels, np.ones(1), packed, noisy, fine, reads(), codes, None, vectors, extra)
             out = analog.Panels(codes, vectors).matrix[:columns] / 2.0**20
         found.append(out - g.T @ x)
     plain = variance.T @ x**2

@@ -37,7 +37,7 @@ class Adc:
     low: int
     high: int
     unit: float
-    converters: transfer.Converters
+    converters: transfer.Converters | None
 
     @staticmethod
     def of(
@@ -48,7 +48,7 @@ class Adc:
         def made(bits: int, unit: float) -> Adc:
             low, high = chip.adc.code_range(bits, signed)
             if unit == 0.0:  # calibration saw no current: codes stand for none, and so do their errors
-                return Adc(bits, low, high, 1.0, transfer.exact(dtype))
+                return Adc(bits, low, high, 1.0, None)
             return Adc(bits, low, high, unit, draw_converters(chip, tiling, bits, low, seed, layer, dtype))
 
         adc, device = chip.adc, chip.device
@@ -79,7 +79,7 @@ class Adc:
 
     def convert(self, sums: npt.NDArray[np.float64], row_tile: int) -> tuple[npt.NDArray[np.float64], int]:
         """What the converters of a row tile make of ``sums / unit`` (columns, vectors), and how many were clipped."""
-        if self.converters.front.size:
+        if self.converters is not None:
             codes = np.empty_like(sums)
             return codes, int(transfer.convert(sums, self.converters, row_tile, codes))
         wanted = np.floor(sums + 0.5)

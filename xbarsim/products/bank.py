@@ -62,8 +62,8 @@ def number_of_converters(chip: Chip, tiling: Tiling) -> int:
 
 def draw_converters(
     chip: Chip, tiling: Tiling, bits: int, low: int, seed: int, layer: str, dtype: npt.DTypeLike
-) -> transfer.Converters:
-    """The converters of one simulated chip for a layer, whose sums have this type.
+) -> transfer.Converters | None:
+    """The converters of one simulated chip for a layer, whose sums have this type; None where they have no errors.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def draw_converters(
     """
     adc = chip.adc
     if adc.is_uniform:
-        return transfer.exact(dtype)
+        return None
     layout = list(converter_columns(chip, tiling))
     rows, count = tiling.row_tiles, number_of_converters(chip, tiling) // tiling.row_tiles
     owner = np.zeros(sum(columns.size for tile, columns in layout if tile.row == 0), np.int64)

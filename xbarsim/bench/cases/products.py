@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim import Chip
 from xbarsim.bench.case import Case, Limit, Prepared
 from xbarsim.bench.peak import fma_flops, fma_peak
-from xbarsim.chip import Chip
 from xbarsim.products.bank import draw_converters
 from xbarsim.tiling import Tiling
-from xbarsim_kernels import analog, transfer
+from xbarsim_kernels import analog
 from xbarsim_kernels.variances import SILENT, Variances
 
 __all__ = ["cases", "gemm_limits"]
@@ -30,12 +29,6 @@ _TILE = 128
 _SIZES = 128, 1024
 _KEY = np.uint64(1)
 _PEAK_STEPS = 400_000
-_MODELS = {
-    "SAR": {"kind": "sar", "mismatch": 0.01},
-    "pipelined": {"kind": "pipeline", "gain_error": 0.01},
-    "flash": {"kind": "flash", "comparator_offset": 0.1},
-}
-"""Converters that err."""
 _FINE = 2.0**20
 """Codes of one unit, where noise itself is read."""
 
@@ -44,12 +37,9 @@ def cases() -> Iterator[Case]:
     """Every kind of product at every size and precision."""
     for n in _SIZES:
         for dtype in ("float32", "float64"):
-            for kernel, work in (("product", _plain), ("product + ADC", _adc), ("product + ADC + noise", _noisy)):
+            for kernel, work in _KERNELS.items():
                 quick = n < 1024 or dtype == "float32"
                 yield Case(kernel, f"{n} x {n} x {_BATCH} {dtype}", "FLOP", _Setup(n, dtype, work), quick)
-        for name, model in _MODELS.items():
-            size = f"{n} x {n} x {_BATCH} float32"
-            yield Case(f"product + {name} ADC", size, "FLOP", partial(_erring, n, model), n < 1024)
 
 
 def gemm_limits(left: Numbers, right: Numbers) -> tuple[Limit, Limit]:
@@ -71,8 +61,7 @@ class _Data:
         self.matrix = rng.integers(0, 256, (n, _BATCH)).astype(dtype)
         self.panels = analog.Panels.of(self.matrix).values[None]
         self.packed = analog.pack(self.g, _TILE, dtype)
-        # not equal, which would be simpler
-        self.variances = Variances.of(rng.uniform(0.5, 1.5, (n, n)), _TILE)
+        self.variances = Variances.of(np.ones((n, n)), _TILE)
         self.reads = analog.Reads(_KEY, 0, 1)
         # a power of two, so that codes are exact; some are clipped
         self.adc = analog.Conversion(2.0**-7, -128.0, 127.0)
@@ -102,7 +91,9 @@ class _Setup:
     def __call__(self) -> Prepared:
         data = _Data(self.n, self.dtype)
         work, expected = self.work(data)
-        limits = gemm_limits(data.g.T.astype(self.dtype), data.matrix)
+        limits: tuple[Limit, ...] = gemm_limits(data.g.T.astype(self.dtype), data.matrix)
+        if self.work is _sar:
+            limits = (Limit("uniform ADC", _adc(data)[0], limits[0].count), *limits)
         # noise is as right as a hundredth of its variance, so that a sum near an edge may fall to the next code
         return Prepared(work, limits[0].count, limits, expected, tolerance=0.02 if self.work is _noisy else 0.0)
 
@@ -117,13 +108,11 @@ def _plain(data: _Data) -> Any:
     return work, lambda: data.g.T @ data.matrix
 
 
-def _converted(data: _Data, variances: Variances, erring: transfer.Converters | None = None) -> Any:
-    converters = erring or transfer.exact(data.matrix.dtype)
+def _converted(data: _Data, variances: Variances) -> Any:
     out = np.full((data.panels.shape[1], *data.matrix.shape[:1], analog.VECTORS), np.nan, data.matrix.dtype)
 
     def work() -> Numbers:
-        codes = data.reads, out, converters, _BATCH
-        analog.converted(data.panels, np.ones(1), data.packed, variances, data.adc, *codes)
+        analog.converted(data.panels, np.ones(1), data.packed, variances, data.adc, data.reads, out)
         return out
 
     return work
@@ -136,14 +125,32 @@ def _adc(data: _Data) -> Any:
     return _converted(data, SILENT), expected
 
 
-def _erring(n: int, model: dict[str, Any]) -> Prepared:
-    """Converters with errors of their own, against uniform ones: within a few codes of each other, tile by tile."""
-    data = _Data(n, "float32")
-    chip = Chip.load("ideal").replace({"adc.bits": 8, "adc.model": model})
-    converters = draw_converters(chip, Tiling.of(chip, n, n), 8, -128, 0, "layer", "float32")
-    uniform, flops = _converted(data, SILENT), 2.0 * n * n * _BATCH
-    limits = (Limit("uniform ADC", uniform, flops),)
-    return Prepared(_converted(data, SILENT, converters), flops, limits, _adc(data)[1], tolerance=0.05)
+def _sar(data: _Data) -> Any:
+    n, dtype = len(data.g), data.matrix.dtype
+    chip = Chip.load("ideal").replace({"adc.bits": 8, "adc.model": {"kind": "sar", "mismatch": 0.01}})
+    converters = draw_converters(chip, Tiling.of(chip, n, n), 8, int(data.adc.low), 0, "layer", dtype)
+    assert converters is not None
+    out = np.full((data.panels.shape[1], n, analog.VECTORS), np.nan, dtype)
+    packed = analog.pack(data.g, _TILE, dtype, 1.0 / data.adc.per_current)
+
+    def work() -> Numbers:
+        analog.converted(
+            data.panels, np.ones(1), packed, SILENT, data.adc, data.reads, out, converters, data.matrix.shape[1]
+        )
+        return out
+
+    def expected() -> Numbers:
+        total: Any = 0.0
+        for tile, current in data.currents():
+            seen = current.astype(dtype) * dtype.type(data.adc.per_current) + dtype.type(0.5)
+            level = code = np.full(seen.shape, data.adc.low, dtype)
+            for weight, _, digit in converters.stages[tile].transpose(1, 2, 0, 3).reshape(8, 3, n, 1):
+                kept = seen >= level + weight
+                level, code = np.where(kept, level + weight, level), np.where(kept, code + digit, code)
+            total = total + code
+        return data.in_panels(total)
+
+    return work, expected
 
 
 def _noisy(data: _Data) -> Any:
@@ -163,7 +170,9 @@ def _noise(data: _Data, tile: int) -> Numbers:
     panels[:, :, rows] = data.panels[:, :, rows]
     fine = analog.Conversion(_FINE, -(2.0**52), 2.0**52)
     codes = np.empty((panels.shape[1], len(data.g), analog.VECTORS))
-    exact = transfer.exact(data.matrix.dtype)
     nothing = np.zeros_like(data.packed)
-    analog.converted(panels, np.ones(1), nothing, data.variances, fine, data.reads, codes, exact, _BATCH)
+    analog.converted(panels, np.ones(1), nothing, data.variances, fine, data.reads, codes)
     return analog.Panels(codes, _BATCH).matrix / _FINE
+
+
+_KERNELS = {"product": _plain, "product + ADC": _adc, "product + SAR ADC": _sar, "product + ADC + noise": _noisy}
