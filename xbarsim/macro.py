@@ -336,11 +336,13 @@ class Macro:
         values = check_vectors(x, self.n_in, "x", f"the macro's {self.n_in} inputs")
         panels = analog.Panels.of(self.quantise(values.reshape(self.n_in, -1)))
         threads = self._threads or os.cpu_count() or 1
-        if self.n_out * self.n_in * panels.vectors * self._inputs.shifts.size < _THREADED:
-            threads = 1
-        parts = panels.parts(threads)
-        found = side_by_side(lambda part: self.multiply(part[1], part[0]), parts, threads)
-        return np.concatenate(list(found), axis=1).reshape((self.n_out, *values.shape[1:]))
+        work = self.n_out * self.n_in * panels.vectors * self._inputs.shifts.size
+        if threads == 1 or work < _THREADED:
+            y = self.multiply(panels)
+        else:
+            parts = side_by_side(lambda part: self.multiply(part[1], part[0]), panels.parts(threads), threads)
+            y = np.concatenate(list(parts), axis=1)
+        return y.reshape((self.n_out, *values.shape[1:]))
 
     def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Levels that the DAC gives for input values; elementwise, any shape."""

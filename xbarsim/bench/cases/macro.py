@@ -42,12 +42,12 @@ def cases() -> Iterator[Case]:
         for dtype in ("float32", "float64"):
             size, quick = f"{n} x {n} x {_BATCH} {dtype}", n < 1024 and dtype == "float32"
             yield Case("Macro, ideal", size, "FLOP", partial(_prepared, n, dtype, {}, 1e-5), quick)
-            # an ADC rounds by half of 1/255 of its range, a sum of positive terms and so about the largest result
-            yield Case("Macro, 8 bits", size, "FLOP", partial(_prepared, n, dtype, _CONVERTERS, 0.01), quick)
+            # each tile is rounded by half of 1/127 of its range; the range of all tiles is about the largest result
+            yield Case("Macro, 8 bits", size, "FLOP", partial(_prepared, n, dtype, _CONVERTERS, 0.02), quick)
             # five standard deviations of the noise of a sum of 128 cells, more than of 1,024
             noisy = partial(_prepared, n, dtype, _CONVERTERS | _NOISE, 0.04)
             yield Case("Macro, 8 bits, noise", size, "FLOP", noisy, quick)
-        collapsed = partial(_prepared, n, "float64", _SIXTEEN, 1e-4)
+        collapsed = partial(_prepared, n, "float64", _SIXTEEN, 1e-12)
         yield Case("Macro, 16 bits, lossless", f"{n} x {n} x {_BATCH} float64", "FLOP", collapsed, n < 1024)
 
 
