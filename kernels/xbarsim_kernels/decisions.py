@@ -13,7 +13,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xbarsim_kernels.microkernel import _REGISTER_BYTES, COLUMNS, VECTORS, _declared, _element, _pointer, _splat
+from xbarsim_kernels.emit import declared, element, pointer, splat
+from xbarsim_kernels.microkernel import COLUMNS, REGISTER_BYTES, VECTORS
 
 __all__ = ["add_block", "pass_redundant_stages", "pass_stages", "search_block", "see_block"]
 
@@ -24,8 +25,8 @@ class _Block:
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, like: Any, lanes: int = 0) -> None:
         self.context, self.builder, self.signature, self.arguments = context, builder, signature, arguments
         self.align = like.dtype.bitwidth // 8
-        self.lanes = lanes or _REGISTER_BYTES // self.align
-        self.vector = ir.VectorType(_element(like), self.lanes)
+        self.lanes = lanes or REGISTER_BYTES // self.align
+        self.vector = ir.VectorType(element(like), self.lanes)
         registers = VECTORS // self.lanes
         self.places = [(c, r) for c in range(COLUMNS) for r in range(registers)]
         # eight registers side by side hide how long each takes
@@ -35,7 +36,7 @@ class _Block:
         """Pointer to an entry of the array that is argument number ``position``."""
         offset = ir.Constant(ir.IntType(64), 0) if offset is None else offset
         kind = self.signature.args[position]
-        return _pointer(self.context, self.builder, kind, self.arguments[position], offset)
+        return pointer(self.context, self.builder, kind, self.arguments[position], offset)
 
     def _at(self, base: Any, c: int, r: int) -> Any:
         offset = ir.Constant(ir.IntType(64), c * VECTORS + r * self.lanes)
@@ -52,18 +53,18 @@ class _Block:
     def splat_at(self, base: Any, place: int) -> Any:
         """One number of an array in all lanes."""
         where = self.builder.gep(base, [ir.Constant(ir.IntType(64), place)], inbounds=True)
-        return _splat(self.builder, self.builder.load(where, align=self.align), self.vector)
+        return splat(self.builder, self.builder.load(where, align=self.align), self.vector)
 
     def splat_number(self, number: Any) -> Any:
         """A float64 in all lanes."""
         narrow = isinstance(self.vector.element, ir.FloatType)
         number = self.builder.fptrunc(number, self.vector.element) if narrow else number
-        return _splat(self.builder, number, self.vector)
+        return splat(self.builder, number, self.vector)
 
     def floor(self, value: Any) -> Any:
         """``floor`` of a register."""
         name = f"llvm.floor.v{self.lanes}f{8 * self.align}"
-        return self.builder.call(_declared(self.builder, name, self.vector, 1), [value])
+        return self.builder.call(declared(self.builder, name, self.vector, 1), [value])
 
     def larger(self, value: Any, bound: Any) -> Any:
         """The larger one, ``bound`` where ``value`` is NaN."""
@@ -77,7 +78,7 @@ class _Block:
         """In how many lanes a condition holds."""
         bits = ir.IntType(self.lanes)
         ones = self.builder.call(
-            _declared(self.builder, f"llvm.ctpop.i{self.lanes}", bits, 1), [self.builder.bitcast(condition, bits)]
+            declared(self.builder, f"llvm.ctpop.i{self.lanes}", bits, 1), [self.builder.bitcast(condition, bits)]
         )
         return self.builder.zext(ones, ir.IntType(64))
 
@@ -90,7 +91,7 @@ def _see_block(typing_context: Any, sums: Any, front: Any, at: Any, low: Any, to
         source, factors, target = block.base(0), block.base(1, arguments[2]), block.base(6)
         bottom, ceiling = block.splat_number(arguments[3]), block.splat_number(arguments[4])
         lane = ir.VectorType(ir.IntType(32), block.lanes)
-        every = _splat(builder, builder.trunc(arguments[5], lane.element), lane)
+        every = splat(builder, builder.trunc(arguments[5], lane.element), lane)
         clipped = ir.Constant(ir.IntType(64), 0)
         for c, r in block.places:
             factor, offset = block.splat_at(factors, c), block.splat_at(factors, COLUMNS + c)
@@ -197,7 +198,7 @@ def _search_block(
             found = [builder.phi(integers) for _ in places]
             remaining = builder.sub(left, ir.Constant(index, 1))
             half = builder.shl(one, builder.trunc(remaining, small))
-            middle, half = (_splat(builder, number, integers) for number in (builder.sub(half, one), half))
+            middle, half = (splat(builder, number, integers) for number in (builder.sub(half, one), half))
             moved = []
             for (c, _), value, place in zip(places, values, found, strict=True):
                 probed = builder.add(place, middle)

@@ -8,7 +8,23 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-__all__ = ["F32", "I16", "I32", "I64", "Memory", "call", "every", "index", "lanes", "operands", "repeat", "splat"]
+__all__ = [
+    "F32",
+    "I16",
+    "I32",
+    "I64",
+    "Memory",
+    "call",
+    "declared",
+    "element",
+    "every",
+    "index",
+    "lanes",
+    "operands",
+    "pointer",
+    "repeat",
+    "splat",
+]
 
 I16, I32, I64, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 
@@ -35,13 +51,31 @@ def splat(builder: Any, number: Any, kind: Any) -> Any:
     return builder.shuffle_vector(first, undefined, every(lanes(I32, kind.count), 0))
 
 
+def element(array: Any) -> Any:
+    """The type of a number of a float array."""
+    return ir.DoubleType() if array.dtype == types.float64 else F32
+
+
+def pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """Where a number of a C-contiguous array stands."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset], inbounds=True)
+
+
+def declared(builder: Any, name: str, kind: Any, arguments: int) -> Any:
+    """LLVM's function ``name`` from values of one type to that type."""
+    return builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(kind, [kind] * arguments), name
+    )
+
+
 def call(builder: Any, name: str, *vectors: Any) -> Any:
-    """LLVM's function of floating-point vectors of one type, e.g. ``fma``."""
+    """LLVM's function of vectors of one type, e.g. ``fma``."""
     kind = vectors[0].type
-    full = f"llvm.{name}.v{kind.count}f{64 if isinstance(kind.element, ir.DoubleType) else 32}"
-    known = builder.module.globals.get(full)
-    function = known or ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(vectors)), full)
-    return builder.call(function, vectors)
+    letter = "i" if isinstance(kind.element, ir.IntType) else "f"
+    width = 64 if isinstance(kind.element, ir.DoubleType) else getattr(kind.element, "width", 32)
+    full = f"llvm.{name}.v{kind.count}{letter}{width}"
+    return builder.call(declared(builder, full, kind, len(vectors)), vectors)
 
 
 def repeat(builder: Any, count: Any, body: Callable[..., Sequence[Any] | None], *starts: Any) -> Sequence[Any]:

@@ -16,7 +16,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["COLUMNS", "VECTORS", "convert_block", "multiply_block"]
+from xbarsim_kernels.emit import declared, element, pointer, splat
+
+__all__ = ["COLUMNS", "REGISTER_BYTES", "VECTORS", "convert_block", "multiply_block"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -26,30 +28,7 @@ COLUMNS = 8
 VECTORS = 32
 """Input vectors of a block."""
 
-_REGISTER_BYTES = 64  # two accumulators a column for float32: 8 x 2 of AVX-512's 32 registers; LLVM splits for others
-
-
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [offset], inbounds=True)
-
-
-def _element(array: Any) -> Any:
-    return ir.DoubleType() if array.dtype == types.float64 else ir.FloatType()
-
-
-def _declared(builder: Any, name: str, kind: Any, arguments: int) -> Any:
-    """LLVM's function ``name`` from values of one type to that type."""
-    return builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(kind, [kind] * arguments), name
-    )
-
-
-def _splat(builder: Any, number: Any, vector: Any) -> Any:
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, undefined, mask)
+REGISTER_BYTES = 64  # two accumulators a column for float32: 8 x 2 of AVX-512's 32 registers; LLVM splits for others
 
 
 def _multiply_block(
@@ -63,8 +42,8 @@ def _multiply_block(
     if not (g.dtype == x.dtype == out.dtype):
         return None
     align = g.dtype.bitwidth // 8
-    lanes = _REGISTER_BYTES // align
-    vector = ir.VectorType(_element(g), lanes)
+    lanes = REGISTER_BYTES // align
+    vector = ir.VectorType(element(g), lanes)
     registers = VECTORS // lanes
     # float64 needs four registers a column: half of the columns at a time, so that accumulators stay in registers
     group = COLUMNS * 2 // registers
@@ -72,10 +51,10 @@ def _multiply_block(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         g_array, g_offset, x_array, x_offset, count, out_array, out_offset = arguments
         index = ir.IntType(64)
-        fma = _declared(builder, f"llvm.fma.v{lanes}f{8 * align}", vector, 3)
-        g_data = _pointer(context, builder, signature.args[0], g_array, g_offset)
-        x_data = _pointer(context, builder, signature.args[2], x_array, x_offset)
-        out_data = _pointer(context, builder, signature.args[5], out_array, out_offset)
+        fma = declared(builder, f"llvm.fma.v{lanes}f{8 * align}", vector, 3)
+        g_data = pointer(context, builder, signature.args[0], g_array, g_offset)
+        x_data = pointer(context, builder, signature.args[2], x_array, x_offset)
+        out_data = pointer(context, builder, signature.args[5], out_array, out_offset)
 
         def vector_at(base: Any, offset: Any) -> Any:
             return builder.bitcast(builder.gep(base, [offset], inbounds=True), vector.as_pointer())
@@ -107,9 +86,9 @@ def _multiply_block(
                 scalar = builder.load(
                     builder.gep(g_data, [builder.add(g_row, ir.Constant(index, c))], inbounds=True), align=align
                 )
-                splat = _splat(builder, scalar, vector)
+                filled = splat(builder, scalar, vector)
                 for r in range(registers):
-                    results[c, r] = builder.call(fma, [splat, inputs[r], sums[places.index((c, r))]])
+                    results[c, r] = builder.call(fma, [filled, inputs[r], sums[places.index((c, r))]])
             following = builder.add(k, ir.Constant(index, 1))
             k.add_incoming(following, builder.block)
             for place, total in zip(places, sums, strict=True):
@@ -141,23 +120,23 @@ def _convert_block(
     if sums.dtype == types.float64 != codes.dtype:
         return None
     align, code_align = sums.dtype.bitwidth // 8, codes.dtype.bitwidth // 8
-    lanes = _REGISTER_BYTES // align
-    vector, wide = ir.VectorType(_element(sums), lanes), ir.VectorType(_element(codes), lanes)
+    lanes = REGISTER_BYTES // align
+    vector, wide = ir.VectorType(element(sums), lanes), ir.VectorType(element(codes), lanes)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         index, mask = ir.IntType(64), ir.IntType(lanes)
-        floor = _declared(builder, f"llvm.floor.v{lanes}f{8 * align}", vector, 1)
-        ones = _declared(builder, f"llvm.ctpop.i{lanes}", mask, 1)
+        floor = declared(builder, f"llvm.floor.v{lanes}f{8 * align}", vector, 1)
+        ones = declared(builder, f"llvm.ctpop.i{lanes}", mask, 1)
 
-        def splat(number: Any, kind: Any) -> Any:
+        def spread(number: Any, kind: Any) -> Any:
             narrow = isinstance(kind.element, ir.FloatType)
-            return _splat(builder, builder.fptrunc(number, kind.element) if narrow else number, kind)
+            return splat(builder, builder.fptrunc(number, kind.element) if narrow else number, kind)
 
-        factor, bottom, top = (splat(number, vector) for number in arguments[1:4])
-        weight = splat(arguments[4], wide)
+        factor, bottom, top = (spread(number, vector) for number in arguments[1:4])
+        weight = spread(arguments[4], wide)
         half = ir.Constant(vector, [0.5] * lanes)
-        source = _pointer(context, builder, signature.args[0], arguments[0], ir.Constant(index, 0))
-        target = _pointer(context, builder, signature.args[5], arguments[5], arguments[6])
+        source = pointer(context, builder, signature.args[0], arguments[0], ir.Constant(index, 0))
+        target = pointer(context, builder, signature.args[5], arguments[5], arguments[6])
         clipped = ir.Constant(index, 0)
         for place in range(0, COLUMNS * VECTORS, lanes):
             offset = [ir.Constant(index, place)]

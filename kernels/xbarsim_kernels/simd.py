@@ -17,6 +17,8 @@ from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
 from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.emit import pointer
+from xbarsim_kernels.emit import splat as fill
 
 __all__ = [
     "LANES",
@@ -72,8 +74,7 @@ def _align(element: Any) -> int:
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    place = builder.gep(data, [offset], inbounds=True)
+    place = pointer(context, builder, array_type, array, offset)
     return builder.bitcast(place, _lowered(array_type.dtype).as_pointer())
 
 
@@ -104,16 +105,9 @@ def _splat(typing_context: Any, array: Any, number: Any) -> Any:
     vector = _Vector(array.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _fill(builder, arguments[1], _lowered(array.dtype))
+        return fill(builder, arguments[1], _lowered(array.dtype))
 
     return vector(array, array.dtype), codegen
-
-
-def _fill(builder: Any, number: Any, vector: Any) -> Any:
-    undefined = ir.Constant(vector, ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, undefined, mask)
 
 
 def _fused(builder: Any, x: Any, y: Any, z: Any) -> Any:
@@ -147,7 +141,7 @@ def _reciprocal(typing_context: Any, x: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = _lowered(x.element)
-        return builder.fdiv(_fill(builder, ir.Constant(kind.element, 1.0), kind), arguments[0])
+        return builder.fdiv(fill(builder, ir.Constant(kind.element, 1.0), kind), arguments[0])
 
     return x(x), codegen
 

@@ -15,7 +15,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
-from xbarsim_kernels._llvm import declared, element_at, fill, vector_at
+from xbarsim_kernels.emit import I32, call, element, every, index, lanes, operands
+from xbarsim_kernels.emit import splat as fill
 
 __all__ = ["GROUP", "LANES", "common", "load", "maximum", "minimum", "nearest", "rounded", "splat", "store", "unequal"]
 
@@ -25,8 +26,7 @@ LANES = 32
 GROUP = 4
 """Words that `common` compares at once: 128 rows."""
 
-_INTEGERS = ir.VectorType(ir.IntType(32), LANES)
-_INDEX = ir.IntType(64)
+_INTEGERS = lanes(I32, LANES)
 
 
 class _Words(types.Type):
@@ -47,21 +47,18 @@ def _load(typing_context: Any, array: Any, offset: Any) -> Any:
     """The integers at ``array[offset : offset + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(
-            vector_at(context, builder, signature.args[0], arguments[0], arguments[1], _INTEGERS), align=4
-        )
+        memory, place = operands(context, builder, signature, arguments)
+        return memory.load(place, _INTEGERS)
 
     return _words(array, types.int64), codegen
 
 
 def _rounded(typing_context: Any, array: Any, offset: Any) -> Any:
     """The same of a float array, whose numbers must be integers of 32 bits."""
-    element = ir.DoubleType() if array.dtype == types.float64 else ir.FloatType()
-    floats = ir.VectorType(element, LANES)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = vector_at(context, builder, signature.args[0], arguments[0], arguments[1], floats)
-        return builder.fptosi(builder.load(place, align=array.dtype.bitwidth // 8), _INTEGERS)
+        memory, place = operands(context, builder, signature, arguments)
+        return builder.fptosi(memory.load(place, lanes(element(array), LANES)), _INTEGERS)
 
     return _words(array, types.int64), codegen
 
@@ -70,8 +67,8 @@ def _store(typing_context: Any, array: Any, offset: Any, words: Any) -> Any:
     """Write them to ``array[offset : offset + LANES]``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = vector_at(context, builder, signature.args[0], arguments[0], arguments[1], _INTEGERS)
-        builder.store(arguments[2], place, align=4)
+        memory, place, integers = operands(context, builder, signature, arguments)
+        memory.store(place, integers)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, words), codegen
@@ -81,7 +78,7 @@ def _splat(typing_context: Any, number: Any) -> Any:
     """One integer in all lanes."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return fill(builder, builder.trunc(arguments[0], ir.IntType(32)), _INTEGERS)
+        return fill(builder, builder.trunc(arguments[0], I32), _INTEGERS)
 
     return _words(types.int64), codegen
 
@@ -90,16 +87,13 @@ def _common(typing_context: Any, x: Any, x_at: Any, word: Any, word_at: Any) -> 
     """Bits that lanes share with a column: ``sum_k popcount(x[x_at + k * LANES + lane] & word[word_at + k])``."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        count = declared(builder, f"llvm.ctpop.v{LANES}i32", _INTEGERS, 1)
+        inputs, first, column, own = operands(context, builder, signature, arguments)
         total = None
         for k in range(GROUP):
-            lanes_at = builder.add(arguments[1], ir.Constant(_INDEX, k * LANES))
-            lanes = vector_at(context, builder, signature.args[0], arguments[0], lanes_at, _INTEGERS)
-            own_at = builder.add(arguments[3], ir.Constant(_INDEX, k))
-            own = builder.load(element_at(context, builder, signature.args[2], arguments[2], own_at), align=4)
-            shared = builder.and_(builder.load(lanes, align=4), fill(builder, own, _INTEGERS))
-            shared = builder.call(count, [shared])
-            total = shared if total is None else builder.add(total, shared)
+            bits = inputs.load(builder.add(first, index(k * LANES)), _INTEGERS)
+            shared = builder.and_(bits, fill(builder, column.load(builder.add(own, index(k))), _INTEGERS))
+            count = call(builder, "ctpop", shared)
+            total = count if total is None else builder.add(total, count)
         return total
 
     return _words(x, types.int64, word, types.int64), codegen
@@ -107,13 +101,11 @@ def _common(typing_context: Any, x: Any, x_at: Any, word: Any, word_at: Any) -> 
 
 def _nearest(typing_context: Any, x: Any, factor: Any) -> Any:
     """``floor(x * factor + 1/2)`` in double precision; it must fit into 32 bits."""
-    doubles = ir.VectorType(ir.DoubleType(), LANES)
+    doubles = lanes(ir.DoubleType(), LANES)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        floor = declared(builder, f"llvm.floor.v{LANES}f64", doubles, 1)
         product = builder.fmul(builder.sitofp(arguments[0], doubles), fill(builder, arguments[1], doubles))
-        code = builder.call(floor, [builder.fadd(product, ir.Constant(doubles, [0.5] * LANES))])
-        return builder.fptosi(code, _INTEGERS)
+        return builder.fptosi(call(builder, "floor", builder.fadd(product, every(doubles, 0.5))), _INTEGERS)
 
     return x(x, types.float64), codegen
 
