@@ -8,7 +8,7 @@ import naive
 import numpy as np
 import pytest
 
-import xbarsim.macro
+import xbarsim.writing
 from xbarsim import Chip, DataError, Macro, programming
 from xbarsim.tiling import Tiling
 
@@ -70,7 +70,7 @@ def test_products_and_faults_do_not_depend_on_how_many_cells_are_programmed_at_o
     built = chip(SMALL, STORM, {"mapping.kind": "differential", "device.levels": 16}, design)
     found = []
     for part in (1, 1 << 30):
-        monkeypatch.setattr(xbarsim.macro, "_PART", part)
+        monkeypatch.setattr(xbarsim.writing, "_PART", part)
         found.append(Macro(weights, built, calibration=x, seed=4))
     assert len(list(found[0].tiling.parts(1))) == 3
     found.append(Macro(weights, built, ranges=found[0].ranges, seed=4, stages=found[0].stages))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -19,29 +19,17 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
-from xbarsim.effective import effective, transposed
+from xbarsim.effective import transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.fluctuation import Fluctuation
 from xbarsim.paths import PathName, check_path, choose
 from xbarsim.plan import describe_effort, describe_plan
-from xbarsim.products import (
-    Adc,
-    BitSerialProduct,
-    CollapsedProduct,
-    ConvertedProduct,
-    LinearProduct,
-    PerCellProduct,
-    Product,
-    SolvedProduct,
-    number_of_converters,
-    plain_product,
-    whole_columns,
-)
-from xbarsim.programming import Stages, nominal, program
+from xbarsim.products import Adc, number_of_converters, plain_product
+from xbarsim.programming import Stages
 from xbarsim.ranges import Inputs, Ranges
 from xbarsim.threads import side_by_side
 from xbarsim.tiling import Tiling
+from xbarsim.writing import SOLVING, Writing
 from xbarsim_kernels import analog
 from xbarsim_kernels.keys import stream_key
 
@@ -50,16 +38,8 @@ __all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 Array = npt.NDArray[np.float64]
 Stage = Literal["target", "programmed", "effective"]
 
-_PART = 1 << 18
-"""Weights whose cells are on their way at once: a few megabytes, which stay in the cache."""
-
 _THREADED = 1 << 26
 """Multiplications from which on vectors are worth threads: a millisecond."""
-
-_SOLVING = {"solved": SolvedProduct, "per-cell": PerCellProduct}
-"""Paths on which arrays are solved for each vector."""
-
-_ONE_READ = analog.Reads(np.uint64(0), 0, 1)
 
 
 @dataclass
@@ -177,85 +157,26 @@ class Macro:
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
         # currents of solved circuits are double
         chosen = choose(chip, self.n_in, check_path(path)).path
-        sums = np.dtype(np.float64) if chosen in _SOLVING else self.dtype
+        sums = np.dtype(np.float64) if chosen in SOLVING else self.dtype
         adc = chip, self.tiling, self._inputs, ranges, seed, layer, sums
         self._adc = None if chip.adc.is_ideal else Adc.of(*adc)
-        self._scale = chip.mapping.full_scale(matrix)
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
         self._noise = (seed, layer, "read", write)
-        given = np.asarray(weights)
-        self._given = given.copy() if given.flags.writeable else given
-        self._naming: dict[str, Any] = {"seed": seed, "write": write, "layer": layer, "faults": faults}
-        self._held = stages or (None if chip.wires.are_ideal else self._write(matrix, self.tiling))
-        self._product = self._prepare(matrix, chosen, path != "auto")
-
-    def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
-        """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
-        chip = self.chip
-        target = nominal(weights, chip, tiling, self._scale, keep)
-        at_zero = self._at_zero(target) if keep else None
-        programmed, aged, found = program(target, chip, tiling, **self._naming, keep=keep)
-        return Stages(target, programmed, aged, effective(aged, chip, tiling, self._threads), found, at_zero)
-
-    def _made(self, weights: Array, at_once: bool) -> Iterator[Stages]:
-        """Cells for the product: a few rows of arrays at a time, or all at once where they are known or must be."""
-        self._faults, self._absent = FaultMap(), 0
-        self._offset: Array | None = None
-        whole = at_once or self._inputs.shift != 0.0
-        parts = [self.tiling] if whole else self.tiling.parts(_PART)
-        for made in [self._held] if self._held else (self._write(weights, part, whole) for part in parts):
-            self._faults.arrays.update(made.faults.arrays)
-            self._offset = made.at_zero
-            self._absent += made.target.owned.size - int(np.count_nonzero(made.target.owned))
-            yield made
-
-    @property
-    def stages(self) -> Stages:
-        """Cells at every stage.
-
-        They take many times the memory of the product, and are held only where wires had to be solved for them; others
-        are programmed again, which gives the same cells.
-        """
-        return self._held or self._write(check_weights(self._given), self.tiling)
-
-    def _at_zero(self, target: Cells) -> Array | None:
-        """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
-        shift = self._inputs.shift
-        if shift == 0.0:
-            return None
-        if self.chip.device.iv.is_linear:
-            wanted = effective(target, self.chip, self.tiling, self._threads)
-            weights = wanted.weights(self.chip, self._scale, self.tiling)
-            return np.asarray(weights.sum(axis=1) * shift * self._inputs.x_lsb)
-        parts = (self._scale, self.tiling, self._inputs, None, np.float64, self._threads)
-        return SolvedProduct(self.chip, target, *parts).multiply(
-            analog.Panels.of(np.full((self.n_in, 1), shift)), _ONE_READ
-        )[0][:, 0]
-
-    def _prepare(self, weights: Array, path: str, forced: bool) -> Product:
-        chip, adc = self.chip, self._adc
-        made = self._made(weights, path in _SOLVING)
-        parts = (self._scale, self.tiling, self._inputs)
-        if path in _SOLVING:
-            return _SOLVING[path](chip, next(made).aged, *parts, adc, self.dtype, self._threads)
-        if adc is not None and path in ("collapsed", "bit-serial"):
-            whole = whole_columns((stages.effective for stages in made), chip)
-            if whole is not None:
-                product = CollapsedProduct if path == "collapsed" else BitSerialProduct
-                return product(chip, whole, *parts, adc, self.dtype)
-            if forced:
-                raise ChipError(f"path = {path!r} does not apply: the fault map has conductances that are no levels")
-            made = self._made(weights, False)
-        seen = ((stages.effective, self._fluctuation(stages.aged)) for stages in made)
-        if adc is None:
-            return LinearProduct(chip, seen, *parts, self.dtype)
-        return ConvertedProduct(chip, seen, *parts, adc, self.dtype)
-
-    def _fluctuation(self, aged: Cells) -> Fluctuation | None:
-        if not self.chip.device.is_noisy:
-            return None
-        return Fluctuation.of(aged, self.chip, self.tiling, collapsed=self._adc is None, threads=self._threads)
+        del matrix  # makes room for the cells
+        self._writing = Writing(
+            weights,
+            chip,
+            self.tiling,
+            self._inputs,
+            seed=seed,
+            write=write,
+            layer=layer,
+            faults=faults,
+            threads=self._threads,
+            stages=stages,
+        )
+        self._product = self._writing.product(chosen, self._adc, self.dtype, forced=path != "auto")
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -267,12 +188,21 @@ class Macro:
     @property
     def n_cells(self) -> int:
         """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        return self.tiling.n_cells - self._absent * self.tiling.cells_per_weight
+        return self.tiling.n_cells - self._writing.absent * self.tiling.cells_per_weight
 
     @property
     def zero_level(self) -> float:
         """Level that encodes the input 0.0."""
         return self._inputs.shift
+
+    @property
+    def stages(self) -> Stages:
+        """Cells at every stage.
+
+        They take many times the memory of the product, and are held only where wires had to be solved for them; others
+        are programmed again, which gives the same cells.
+        """
+        return self._writing.stages
 
     @property
     def plan(self) -> str:
@@ -284,12 +214,12 @@ class Macro:
     @property
     def weights(self) -> Array:
         """The (n_out, n_in) weights that the chip's effective conductances realise."""
-        return self.stages.effective.weights(self.chip, self._scale, self.tiling)
+        return self.stages.effective.weights(self.chip, self._writing.scale, self.tiling)
 
     @property
     def faults(self) -> FaultMap:
         """The stuck cells of each array."""
-        return self._faults
+        return self._writing.faults
 
     def conductance(self, column: Literal["plus", "minus", "reference"], stage: Stage = "effective") -> Array:
         """Conductances [S] of all cells.
@@ -384,8 +314,8 @@ class Macro:
         with self._lock:
             self.activity.conversions += conversions
             self.activity.adc_clipped += clipped
-        if self._offset is not None:
-            y -= self._offset[:, None]
+        if self._writing.at_zero is not None:
+            y -= self._writing.at_zero[:, None]
         return y
 
     def _key(self, visit: int) -> np.uint64:
@@ -414,7 +344,7 @@ class Macro:
         if self.chip.mapping.polarities != 2:
             raise ChipError(f"the transposed product needs pairs; mapping.kind = {self.chip.mapping.kind!r} has none")
         seen = transposed(self.stages.aged, self.chip, self.tiling, self._threads)
-        return Transposed(self, seen.weights(self.chip, self._scale, self.tiling))
+        return Transposed(self, seen.weights(self.chip, self._writing.scale, self.tiling))
 
 
 class Transposed:

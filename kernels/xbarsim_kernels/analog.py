@@ -7,13 +7,13 @@ make no difference. Input vectors come in panels, side by side by VECTORS: ``lev
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
+from xbarsim_kernels.layout import Panels, pack, place, unpacked
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
 from xbarsim_kernels.noise import add_noise
 from xbarsim_kernels.quadratic import Forms, add_products
@@ -27,9 +27,7 @@ __all__ = [
     "Conversion",
     "Panels",
     "Reads",
-    "combined",
     "converted",
-    "level_sums",
     "linear",
     "pack",
     "place",
@@ -45,49 +43,11 @@ Names = npt.NDArray[np.uint32]
 _BLOCK = COLUMNS * VECTORS
 """Results that are computed at once."""
 
-_PACK_ROWS = 16
-"""Rows that are packed at once: they stay in a small cache while their blocks are written one after another."""
-
 _STRIP = 16
 """Blocks of columns that are computed panel by panel: conductances and variances of noise stay in cache."""
 
 _GROUP = 4
 """Panels that share one pass over the conductances of a tile: their results and the tile stay in cache."""
-
-
-class Panels(NamedTuple):
-    """Input vectors as products take them: ``values[panel, row, lane]`` belongs to vector ``panel * VECTORS + lane``.
-
-    Lanes beyond the last vector hold zeros.
-    """
-
-    values: npt.NDArray[np.floating]
-    vectors: int
-
-    @staticmethod
-    def of(matrix: npt.NDArray[np.floating]) -> Panels:
-        """Those of a matrix (rows, vectors)."""
-        rows, vectors = matrix.shape
-        full = vectors // VECTORS
-        values = np.zeros((-(-vectors // VECTORS), rows, VECTORS), matrix.dtype)
-        values[:full] = matrix[:, : full * VECTORS].reshape(rows, full, VECTORS).transpose(1, 0, 2)
-        if full < len(values):
-            values[full, :, : vectors - full * VECTORS] = matrix[:, full * VECTORS :]
-        return Panels(values, vectors)
-
-    def parts(self, count: int) -> list[tuple[int, Panels]]:
-        """Parts of about equal size, at most one a panel, each with the number of its first vector."""
-        total = len(self.values)
-        bounds = [total * part // min(count, max(total, 1)) for part in range(min(count, max(total, 1)) + 1)]
-        return [
-            (start * VECTORS, Panels(self.values[start:stop], min(stop * VECTORS, self.vectors) - start * VECTORS))
-            for start, stop in itertools.pairwise(bounds)
-        ]
-
-    @property
-    def matrix(self) -> npt.NDArray[np.floating]:
-        """The vectors as a matrix (rows, vectors)."""
-        return self.values.transpose(1, 0, 2).reshape(self.values.shape[1], -1)[:, : self.vectors]
 
 
 class Conversion(NamedTuple):
@@ -104,43 +64,6 @@ class Reads(NamedTuple):
     key: np.uint64
     first: int
     vectors_per_sample: int
-
-
-def pack(matrix: Doubles, tile_rows: int, dtype: npt.DTypeLike, unit: float = 1.0) -> Floats:
-    """Reorder ``matrix / unit`` (rows, columns) to (tiles, blocks, tile_rows, COLUMNS), zero beyond its edges."""
-    rows, columns = matrix.shape
-    packed = unpacked(rows, columns, tile_rows, dtype)
-    for first in range(0, rows, tile_rows):
-        place(matrix[first : first + tile_rows], first, unit, packed)
-    return packed
-
-
-def unpacked(rows: int, columns: int, tile_rows: int, dtype: npt.DTypeLike) -> Floats:
-    """Memory for a matrix as `pack` orders it, zero everywhere; `place` fills in its rows."""
-    return np.zeros((-(-rows // tile_rows), -(-columns // COLUMNS), tile_rows, COLUMNS), dtype)
-
-
-def place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
-    """Write ``matrix / unit`` (rows, columns) to the rows from ``first`` on of ``packed``."""
-    _place(np.ascontiguousarray(matrix, np.float64), first, unit, packed)
-
-
-@kernel
-def _place(matrix: Doubles, first: int, unit: float, packed: Floats) -> None:
-    rows, columns = matrix.shape
-    _, blocks, tile_rows, _ = packed.shape
-    for start in range(0, rows, _PACK_ROWS):
-        stop = min(start + _PACK_ROWS, rows)
-        for block in range(blocks):
-            width = min(COLUMNS, columns - block * COLUMNS)
-            for k in range(start, stop):
-                tile, row = (first + k) // tile_rows, (first + k) % tile_rows
-                if width == COLUMNS:
-                    for c in range(COLUMNS):
-                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
-                else:
-                    for c in range(width):
-                        packed[tile, block, row, c] = matrix[k, block * COLUMNS + c] / unit
 
 
 class _Noise(NamedTuple):
@@ -349,47 +272,3 @@ def converted(
                         place,
                     )
     return clipped
-
-
-@kernel
-def combined(codes: Floats, columns: Integers, weights: Doubles, removed: Doubles, gain: Doubles, out: Floats) -> None:
-    """``out[o, p] = (sum_t weights[t] codes[columns[o, t], p] - removed[p]) gain[o]``, computed in float64.
-
-    ``codes`` (blocks, columns, lanes) is in panels of any width, ``out`` (outputs, vectors); ``removed`` may be empty,
-    which is zero for all vectors.
-    """
-    outputs, vectors = out.shape
-    lanes = codes.shape[2]
-    total = np.empty(lanes)
-    # unsigned indices: Numba need not ask whether they are negative, so loops compile to vector moves
-    every = np.uint64(lanes)
-    for block in range(codes.shape[0]):
-        start = np.uint64(block * lanes)
-        width = np.uint64(min(lanes, vectors - block * lanes))
-        for o in range(outputs):
-            for t in range(weights.size):
-                weight, column = weights[t], columns[o, t]
-                if t == 0:
-                    for p in range(every):
-                        total[p] = weight * codes[block, column, p]
-                else:
-                    for p in range(every):
-                        total[p] += weight * codes[block, column, p]
-            if removed.size:
-                for p in range(width):
-                    total[p] -= removed[start + p]
-            factor = gain[o]
-            for p in range(width):
-                out[o, start + p] = total[p] * factor
-
-
-@kernel
-def level_sums(levels: Floats) -> Doubles:
-    """Sum of each vector's levels (panels, rows, VECTORS) in double precision, in the order of the rows."""
-    panels, rows, _ = levels.shape
-    sums = np.zeros(panels * VECTORS)
-    for panel in range(panels):
-        for k in range(rows):
-            for p in range(VECTORS):
-                sums[panel * VECTORS + p] += levels[panel, k, p]
-    return sums

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels import analog, quadratic
+from xbarsim_kernels import analog, digital, quadratic
 from xbarsim_kernels.variances import SILENT, Variances
 
 WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
@@ -253,7 +253,7 @@ def test_combined_equals_its_twin(lanes, removes, codes_type, dtype):
     columns, weights = rng.integers(0, 6, (4, 3)), np.array([1.0, 4.0, -1.0])
     removed, gain = rng.random(vectors if removes else 0), rng.random(4)
     out = np.full((4, vectors), np.nan, dtype)
-    analog.combined(codes, columns, weights, removed, gain, out)
+    digital.combined(codes, columns, weights, removed, gain, out)
     for o, p in np.ndindex(4, vectors):
         total = math.fsum(w * codes[p // lanes, c, p % lanes] for w, c in zip(weights, columns[o], strict=True))
         assert out[o, p] == dtype((total - (removed[p] if removes else 0.0)) * gain[o])

@@ -10,7 +10,7 @@ from xbarsim.mapping import OffsetColumn, significances
 from xbarsim.products.plain import Levels
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
-from xbarsim_kernels import analog
+from xbarsim_kernels import analog, digital
 
 __all__ = ["Logic"]
 
@@ -44,7 +44,7 @@ class Logic:
     def outputs(self, codes: Levels, levels: analog.Panels, dtype: npt.DTypeLike) -> Levels:
         """Outputs (n_out, vectors) from sums of codes (panels, columns, lanes)."""
         out = np.empty((len(self.gain), levels.vectors), dtype)
-        analog.combined(codes, self.columns, self.weights, self._removed(levels), self.gain, out)
+        digital.combined(codes, self.columns, self.weights, self._removed(levels), self.gain, out)
         return out
 
     def scaled(self, sums: Levels, levels: analog.Panels, dtype: npt.DTypeLike) -> Levels:
@@ -59,4 +59,4 @@ class Logic:
         """What digital logic subtracts for each vector; empty for nothing."""
         if not self.level_code:
             return np.empty(0)
-        return analog.level_sums(levels.values)[: levels.vectors] * self.level_code
+        return digital.level_sums(levels.values)[: levels.vectors] * self.level_code

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.bench.case import Case, Limit, Prepared
-from xbarsim_kernels import analog, random
+from xbarsim_kernels import analog, digital, random
 from xbarsim_kernels.quantise import digits, quantise
 
 __all__ = ["cases", "copy_limit", "write_limit"]
@@ -112,7 +112,7 @@ def _combine() -> Prepared:
     out = np.full((outputs, vectors), np.nan, np.float32)
 
     def work() -> Numbers:
-        analog.combined(codes, columns, weights, np.empty(0), gain, out)
+        digital.combined(codes, columns, weights, np.empty(0), gain, out)
         return out
 
     def expected() -> Numbers:
