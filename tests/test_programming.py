@@ -423,3 +423,16 @@ def test_cells_for_all_weights_or_only_nonzero_ones_are_the_same_without_zeros()
     design = chip(SMALL, STORM)
     without = Macro(WEIGHTS, design.replace({"mapping.pruned_cells": False}))
     np.testing.assert_array_equal(all_cells(without, "effective"), all_cells(Macro(WEIGHTS, design), "effective"))
+
+
+@pytest.mark.parametrize("design", [{}, {"dac.bits": 6, "adc.bits": 8}, {"wires.r_wordline": 1.0}], ids=str)
+def test_weights_may_lie_in_memory_in_any_order(design):
+    """As transposed, reversed, sliced and read-only arrays do."""
+    built, x = chip(SMALL, design), np.random.default_rng(5).normal(size=(150, 3))
+    expected = Macro(WEIGHTS, built, calibration=x) @ x
+    wide = np.zeros((WEIGHTS.shape[0] * 2, WEIGHTS.shape[1] * 3))
+    wide[::2, ::3] = WEIGHTS
+    frozen = np.asfortranarray(WEIGHTS)
+    frozen.flags.writeable = False
+    for weights in (np.asfortranarray(WEIGHTS), frozen, wide[::2, ::3], WEIGHTS[::-1, ::-1].copy()[::-1, ::-1]):
+        np.testing.assert_array_equal(Macro(weights, built, calibration=x) @ x, expected)

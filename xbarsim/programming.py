@@ -58,6 +58,7 @@ def nominal(weights: Array, chip: Chip, tiling: Tiling, scale: Array, keep: bool
     Without ``keep`` they lie in memory that the next call in this thread may use again.
     """
     mapping, device = chip.mapping, chip.device
+    weights = np.ascontiguousarray(weights)
     n_out, n_in = tiling.n_out, tiling.n_in
     first = tiling.first_row * tiling.rows
     shape = n_in, n_out, mapping.polarities, mapping.weight_slices
