@@ -24,6 +24,7 @@ from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
 from xbarsim.metrics import Metric
 from xbarsim.paths import PathName
 from xbarsim.reference import Reference, Tally, batches
+from xbarsim.threads import side_by_side
 
 if TYPE_CHECKING:
     from xbarsim.data import Dataset
@@ -70,7 +71,7 @@ def evaluate(
     write : int
         Number of the write (see `Macro`).
     batch : int
-        Samples that are in memory at once; results do not depend on it.
+        Samples that each thread has in memory at once; results do not depend on it.
     memory : int, optional
         Bytes that activations of one chip may take at once (see `ProgrammedNetwork.run`).
     workers : int, optional
@@ -204,12 +205,22 @@ def _figures(
     signal: dict[str, list[float]] = {name: [] for name in (*names, output)}
     error: dict[str, list[float]] = {name: [] for name in (*names, output)}
     tally = Tally(reference.metrics, data)
-    for start, end in batches(data, batch):
+    cuts = list(batches(data, batch))
+    # whole batches side by side cost nothing; a single one is cut into blocks
+    across = min(threads, len(cuts))
+    limit = None if memory is None else max(1, memory // across)
+
+    def run(cut: tuple[int, int]) -> tuple[int, int, dict[str, Any], dict[str, Any]]:
+        start, end = cut
         if stop.is_set():
             raise _StoppedError
+        feeds, capture = data.part(start, end), names if start < reference.monitored else []
+        inner = threads // across
+        found = network.run(feeds, first_sample=start, capture=capture, memory=limit, threads=inner)
+        return start, end, feeds, found
+
+    for start, end, feeds, found in side_by_side(run, cuts, across):
         watched = max(0, min(end, reference.monitored) - start)
-        feeds = data.part(start, end)
-        found = network.run(feeds, first_sample=start, capture=names if watched else (), memory=memory, threads=threads)
         wanted = {name: found[name] for name in (output, *names) if name in found}
         result = reference.by_sample(wanted, feeds, end - start)
         digital = reference.part(start, end)

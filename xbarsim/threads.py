@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-__all__ = ["side_by_side"]
+__all__ = ["PROCESSORS", "side_by_side"]
+
+PROCESSORS = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""Held by whoever computes a block of samples: however many chips and threads there are, no more compute at once than
+the machine has processors, so that they do not wait for each other's turns in the interpreter."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -19,7 +19,7 @@ from xbarsim.network.control import Body, run_control
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Control, Partition, Segment
 from xbarsim.network.sessions import aligned, aligned_empty
-from xbarsim.threads import side_by_side
+from xbarsim.threads import PROCESSORS, side_by_side
 from xbarsim_kernels.analog import Panels
 
 __all__ = ["Executor", "Multiplier", "Observer"]
@@ -111,7 +111,8 @@ class Executor:
 
         def one(block: Block) -> tuple[_Pass, dict[str, Any]]:
             going = _Pass(self, block, batching.separable, set(wanted.values()), observer)
-            return going, going.results()
+            with PROCESSORS:
+                return going, going.results()
 
         cut = batching.blocks(feeds, first_sample, exact=True, limit=pace.limit)
         for going, values in side_by_side(one, cut, threads):
