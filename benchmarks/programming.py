@@ -9,10 +9,8 @@ Run ``python benchmarks/programming.py [--json]``.
 from __future__ import annotations
 
 import json
-import platform
 import time
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +21,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 from xbarsim import Chip, Macro, Ranges
+from xbarsim.bench.machine import Machine
 
 BASE = {
     "device.levels": 16,
@@ -94,14 +93,6 @@ def measure(name: str, changes: dict[str, Any], weights: npt.NDArray[np.float64]
     }
 
 
-def machine() -> str:
-    """Processor and versions, for the table's title."""
-    info = Path("/proc/cpuinfo")
-    models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-    name = f"{models[0]}, {len(models)} cores" if models else platform.machine()
-    return f"{name}; Python {platform.python_version()}, NumPy {np.__version__}; one thread"
-
-
 @click.command()
 @click.option("--size", type=click.IntRange(1), default=2236, show_default=True, help="Inputs, and outputs.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
@@ -112,9 +103,9 @@ def main(size: int, rounds: int, as_json: bool) -> None:
     with threadpool_limits(limits=1):
         rows = [measure(name, changes, weights, rounds) for name, changes in CASES.items()]
     if as_json:
-        click.echo(json.dumps({"machine": machine(), "rows": rows}, indent=2))
+        click.echo(json.dumps({"machine": f"{Machine.this().name}; one thread", "rows": rows}, indent=2))
         return
-    table = Table(title=machine(), title_justify="left")
+    table = Table(title=f"{Machine.this().name}; one thread", title_justify="left")
     for name in ("case", "cells [M]", "time [ms]", "cells/s [M]", "time / copy", "peak [B/cell]"):
         table.add_column(name)
     for entry in rows:

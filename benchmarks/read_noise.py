@@ -6,22 +6,23 @@ segments, none at the ends. Run ``python benchmarks/read_noise.py``.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
 import xbarsim as xs
+from xbarsim.bench.machine import Machine
 from xbarsim.effective import effective
 from xbarsim.fluctuation import Fluctuation
-from xbarsim.products.plain import no_noise
 from xbarsim_kernels import analog, merge, response
+from xbarsim_kernels.variances import SILENT
 
 NOISE = {"device.read_noise": {"kind": "proportional", "sigma": 0.05}}
 VECTORS = 100
@@ -41,11 +42,11 @@ def designs(sizes: tuple[tuple[int, float], ...]) -> Iterator[tuple[int, float, 
             yield n, ohm, kind, xs.Macro(weights, chip), x
 
 
-def errors() -> Table:
+def errors(sizes: tuple[tuple[int, float], ...]) -> Table:
     """Largest relative error of an output's variance, by the form that gives it, and correlations of outputs."""
     names = ("size", "ohm", "mapping", "as its current", "diagonal", "own columns", "here", "pairs", "columns")
     table = Table(*names, title="largest error of a variance; largest correlation of two outputs")
-    for n, ohm, kind, macro, x in designs(((16, 5.0), (32, 5.0), (64, 2.0), (128, 1.0), (128, 5.0))):
+    for n, ohm, kind, macro, x in designs(sizes):
         tile = next(iter(macro.tiling))
         g = macro.stages.aged.on_array(tile, macro.tiling)
         u, w = response.voltages(g, ohm, ohm, 0.0, 0.0, False, False)
@@ -80,11 +81,11 @@ def _correlation(deviations: np.ndarray) -> float:
     return float(np.abs(covariance / np.outer(spread, spread) - np.eye(spread.size)).max())
 
 
-def second_order() -> Table:
+def second_order(sizes: tuple[tuple[int, float], ...]) -> Table:
     """Literal reads, with the same draws at every size of the noise."""
     table = Table("size", "ohm", "mapping", *(f"{sigma:.0%}" for sigma in (0.02, 0.05, 0.1, 0.2)))
     table.title = "variance of 200 literal reads, as a fraction of that at 0.1 %"
-    for n, ohm, kind, macro, x in designs(((64, 2.0), (128, 1.0))):
+    for n, ohm, kind, macro, x in designs(sizes):
         g = macro.stages.aged.on_array(next(iter(macro.tiling)), macro.tiling)
 
         def variance(sigma: float, g: np.ndarray = g, ohm: float = ohm, v: np.ndarray = x[:, 1]) -> Any:
@@ -109,17 +110,17 @@ def _best(actions: list[Callable[[], Any]], rounds: int) -> list[float]:
     return best
 
 
-def _multiply(x: analog.Panels, packed: np.ndarray, nothing: np.ndarray) -> None:
+def _multiply(x: analog.Panels, packed: np.ndarray) -> None:
     """The products alone that all forms of a full quadratic form take."""
     out = np.empty((packed.shape[1] * analog.COLUMNS, x.vectors), np.float32)
-    analog.linear(x.values[None], packed, nothing, analog.Reads(np.uint64(0), 0, 1), out)
+    analog.linear(x.values[None], packed, SILENT, analog.Reads(np.uint64(0), 0, 1), out)
 
 
-def times() -> Table:
+def times(sizes: tuple[tuple[int, float], ...]) -> Table:
     """Best times [ms] by turns, one thread, float32, batch 256, 8-bit converters."""
     names = ("size", "mapping", "no noise", "noise", "noise, wires", "full form", "pairs", "wires", "noise")
     table = Table(*names, title="ms for 256 vectors; pairs of forms an output; ms to program an array")
-    for n, _, kind, macro, _ in designs(((64, 2.0), (128, 2.0))):
+    for n, _, kind, macro, _ in designs(sizes):
         x = np.random.default_rng(0).random((n, 256))
         lines = {"wires.r_wordline": 0.0, "wires.r_bitline": 0.0}
         macros = []
@@ -129,7 +130,7 @@ def times() -> Table:
         levels = [m.quantise(x.astype(np.float32)) for m in macros]
         products = _best([partial(m.multiply, v) for m, v in zip(macros, levels, strict=True)], 30)
         full = analog.pack(np.random.default_rng(0).random((n, n * n // 2)), n, np.float32)
-        products += _best([partial(_multiply, analog.Panels.of(levels[2]), full, no_noise(np.float32))], 5)
+        products += _best([partial(_multiply, analog.Panels.of(levels[2]), full)], 5)
         wired, kept = macros[2], macros[2].stages
         solve = partial(effective, kept.aged, wired.chip, wired.tiling, 1)
         respond = partial(Fluctuation.of, kept.aged, wired.chip, wired.tiling, collapsed=False, threads=1)
@@ -140,12 +141,17 @@ def times() -> Table:
     return table
 
 
-def main() -> None:
+@click.command()
+@click.option("--quick", is_flag=True, help="Small arrays only.")
+def main(quick: bool) -> None:
+    """Measure read noise behind wires: its variance by several forms, what is left out, and the time."""
+    few = ((16, 5.0),)
     console = Console(width=140)
-    console.print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}")
+    console.print(f"{Machine.this().name}; one thread", highlight=False)
     with threadpool_limits(limits=1):
-        for table in (errors(), second_order(), times()):
-            console.print(table)
+        console.print(errors(few if quick else (*few, (32, 5.0), (64, 2.0), (128, 1.0), (128, 5.0))))
+        console.print(second_order(few if quick else ((64, 2.0), (128, 1.0))))
+        console.print(times(few if quick else ((64, 2.0), (128, 2.0))))
 
 
 if __name__ == "__main__":

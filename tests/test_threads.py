@@ -1,4 +1,4 @@
-"""Work side by side: results in order, no more at once than asked, errors handed on; figures on any number of threads."""
+"""Work side by side: results in order, as many at once as asked, errors handed on; figures on any number of threads."""
 
 from __future__ import annotations
 
