@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.extending import intrinsic
 
 __all__ = [
     "F32",
@@ -14,6 +15,7 @@ __all__ = [
     "I32",
     "I64",
     "Memory",
+    "binary",
     "call",
     "declared",
     "element",
@@ -94,6 +96,18 @@ def repeat(builder: Any, count: Any, body: Callable[..., Sequence[Any] | None], 
     builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
     return results
+
+
+def binary(name: str) -> Any:
+    """LLVM's instruction of two values of one type, e.g. ``fadd``, as an intrinsic."""
+
+    def operation(typing_context: Any, x: Any, y: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, name)(*arguments)
+
+        return x(x, y), codegen
+
+    return intrinsic(operation)
 
 
 class Memory:

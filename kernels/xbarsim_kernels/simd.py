@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.emit import pointer
+from xbarsim_kernels.emit import binary, pointer
 from xbarsim_kernels.emit import splat as fill
 
 __all__ = [
@@ -178,16 +178,6 @@ def _transpose(typing_context: Any, source: Any, start: Any, pitch: Any, target:
     return types.void(source, integer, integer, target, integer, integer), codegen
 
 
-def _operation(name: str) -> Any:
-    def operation(typing_context: Any, x: Any, y: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, name)(*arguments)
-
-        return x(x, y), codegen
-
-    return intrinsic(operation)
-
-
 Compiled = Callable[..., Any]
 load: Compiled = cast("Any", intrinsic(_load))
 store: Compiled = cast("Any", intrinsic(_store))
@@ -199,7 +189,7 @@ transpose: Compiled = cast("Any", intrinsic(_transpose))
 
 
 def _define(symbol: Any, name: str) -> None:
-    act = _operation(name)
+    act = binary(name)
 
     @overload(symbol)
     def _(x: Any, y: Any) -> Any:

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
-from xbarsim_kernels.emit import I32, call, element, every, index, lanes, operands
+from xbarsim_kernels.emit import I32, binary, call, element, every, index, lanes, operands
 from xbarsim_kernels.emit import splat as fill
 
 __all__ = ["GROUP", "LANES", "common", "load", "maximum", "minimum", "nearest", "rounded", "splat", "store", "unequal"]
@@ -119,16 +119,6 @@ def _unequal(typing_context: Any, total: Any, x: Any, y: Any) -> Any:
     return _words(total, x, y), codegen
 
 
-def _operation(name: str) -> Any:
-    def operation(typing_context: Any, x: Any, y: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, name)(*arguments)
-
-        return x(x, y), codegen
-
-    return intrinsic(operation)
-
-
 def _choice(comparison: str) -> Any:
     def operation(typing_context: Any, x: Any, y: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -152,7 +142,7 @@ maximum: Compiled = cast("Any", _choice(">"))
 
 
 def _define(symbol: Any, name: str) -> None:
-    act = _operation(name)
+    act = binary(name)
 
     @overload(symbol)
     def _(x: Any, y: Any) -> Any:
