@@ -22,7 +22,6 @@ from xbarsim.bench.machine import Machine
 from xbarsim.effective import effective
 from xbarsim.fluctuation import Fluctuation
 from xbarsim_kernels import analog, merge, response
-from xbarsim_kernels.variances import SILENT
 
 NOISE = {"device.read_noise": {"kind": "proportional", "sigma": 0.05}}
 VECTORS = 100
@@ -113,7 +112,7 @@ def _best(actions: list[Callable[[], Any]], rounds: int) -> list[float]:
 def _multiply(x: analog.Panels, packed: np.ndarray) -> None:
     """The products alone that all forms of a full quadratic form take."""
     out = np.empty((packed.shape[1] * analog.COLUMNS, x.vectors), np.float32)
-    analog.linear(x.values[None], packed, SILENT, analog.Reads(np.uint64(0), 0, 1), out)
+    analog.linear(x.values[None], packed, None, analog.Reads(np.uint64(0), 0, 1), out)
 
 
 def times(sizes: tuple[tuple[int, float], ...]) -> Table:

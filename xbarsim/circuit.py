@@ -19,7 +19,6 @@ from xbarsim.netlist import deck
 from xbarsim.solution import Solution
 from xbarsim.wires import Wires
 from xbarsim_kernels import analog, merge, potentials
-from xbarsim_kernels.variances import SILENT
 
 __all__ = ["Crossbar", "through"]
 
@@ -135,7 +134,7 @@ class Crossbar:
             x = analog.Panels.of(volts.reshape(self.shape[0], -1))
             out = np.empty((self.shape[1], x.vectors))
             packed = analog.pack(self.transfer_matrix().T, min(self.shape[0], _PASS_ROWS), np.float64)
-            analog.linear(x.values[None], packed, SILENT, analog.Reads(np.uint64(0), 0, 1), out)
+            analog.linear(x.values[None], packed, None, analog.Reads(np.uint64(0), 0, 1), out)
             return out.reshape(self.shape[1], *volts.shape[1:])
         if volts.ndim == 1:
             return self.solve(volts).i_out

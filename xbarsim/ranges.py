@@ -23,7 +23,6 @@ from xbarsim.programming import nominal
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.quantise import digits, quantise
-from xbarsim_kernels.variances import SILENT
 
 __all__ = ["Inputs", "Ranges", "array_current"]
 
@@ -217,7 +216,7 @@ def _linear_currents(
                 out = np.empty((n_columns, plane.shape[1]))
                 for number, packed in enumerate(tiles):
                     part = analog.Panels.of(plane[number * rows : (number + 1) * rows])
-                    analog.linear(part.values[None], packed, SILENT, reads, out)
+                    analog.linear(part.values[None], packed, None, reads, out)
                     yield np.abs(out)
 
     return currents

@@ -129,27 +129,33 @@ def _add_forms(
 
 @kernel
 def linear(
-    levels: Floats, packed: Floats, variances: Variances, reads: Reads, out: Floats, forms: Forms | None = None
+    levels: Floats,
+    packed: Floats,
+    variances: Variances | None,
+    reads: Reads,
+    out: Floats,
+    forms: Forms | None = None,
 ) -> None:
     """``out[c, p] = sum_k g[k, c] levels[0, k, p] + sqrt(sum_k v[k, c] levels[1, k, p]**2) z``.
 
     ``levels`` (1 or more, blocks, rows, VECTORS), vectors p in panels: the inputs, and what weighs the deviations (the
     inputs themselves if there is but one plane, or the root of their sum of squares over input cycles). ``packed``
-    comes from `pack`; ``variances`` are one tile of all rows, or `SILENT`. ``z`` is a standard normal for each vector
+    comes from `pack`; ``variances`` are one tile of all rows, or None. ``z`` is a standard normal for each vector
     and column. ``out`` is (columns, vectors). ``forms`` add products to the variances, of each further plane.
     """
     columns, vectors = out.shape
     blocks, rows = packed.shape[1], levels.shape[2]
-    noisy = variances.pairs.shape[0] > 0
     sums = np.empty((_GROUP, blocks * COLUMNS, VECTORS), levels.dtype)
-    noise = _noise(rows if noisy else 0, levels)
+    # with None, all that belongs to noise is not even compiled
+    if variances is not None:
+        noise = _noise(rows, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
         sums[:] = 0
         _multiply(levels[0], packed, first, sums)
         for sub in range(subs):
             start = (first + sub) * VECTORS
-            if noisy:
+            if variances is not None:
                 panel = min(1, levels.shape[0] - 1) * levels.shape[1] + first + sub
                 square(levels, panel * rows * VECTORS, rows, noise.squares)
                 _name_vectors(reads, start, noise.names)
@@ -191,7 +197,7 @@ def converted(
     levels: Floats,
     shifts: Doubles,
     packed: Floats,
-    variances: Variances,
+    variances: Variances | None,
     conversion: Conversion,
     reads: Reads,
     codes: Floats,
@@ -202,7 +208,7 @@ def converted(
     """``codes[c, p] = sum_f shifts[f] sum_tiles ADC(sum_{k in tile} g[k, c] levels[f, k, p] + noise)``.
 
     ``levels`` (reads, blocks, rows, VECTORS): one plane for each input phase and cycle, which the integers ``shifts``
-    weigh, vectors p in panels. ``variances`` (of the same tiles, or `SILENT`) are the cells' read noise squared; a
+    weigh, vectors p in panels. ``variances`` (of the same tiles, or None) are the cells' read noise squared; a
     tile's noise has variance ``sum_k v[k, c] levels[f, k, p]**2`` and the products of ``forms``. ``codes`` (blocks,
     columns up to a multiple of COLUMNS, VECTORS) must hold all sums of integers exactly. ``converters`` that err
     take the place of ``conversion``, and need the number of ``vectors``. Returns how many conversions were clipped.
@@ -210,9 +216,9 @@ def converted(
     planes, panels, rows, _ = levels.shape
     tiles, blocks, tile_rows, _ = packed.shape
     strips = -(-blocks // _STRIP)
-    noisy = variances.pairs.shape[0] > 0
     current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
-    noise = _noise(tile_rows if noisy else 0, levels)
+    if variances is not None:
+        noise = _noise(tile_rows, levels)
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
@@ -225,7 +231,7 @@ def converted(
             count = min(tile_rows, rows - tile * tile_rows)
             for panel in range(first, min(panels, first + _GROUP)):
                 x_start = ((plane * panels + panel) * rows + tile * tile_rows) * VECTORS
-                if noisy:
+                if variances is not None:
                     square(flat, x_start, count, noise.squares)
                     _name_vectors(reads, panel * VECTORS, noise.names)
                     if forms is None:
@@ -234,7 +240,7 @@ def converted(
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
                     current[:] = 0
                     multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
-                    if noisy:
+                    if variances is not None:
                         if forms is not None:
                             own = noise.variances[block - strip]
                             multiply_exactly(variances, tile, block, noise.squares, count, own)

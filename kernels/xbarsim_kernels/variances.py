@@ -22,7 +22,7 @@ from xbarsim_kernels.emit import F32, I16, I32, I64, call, every, index, lanes, 
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, multiply_block
 from xbarsim_kernels.simd import aligned
 
-__all__ = ["SILENT", "Squares", "Variances", "multiply_exactly", "multiply_squares", "square", "squares"]
+__all__ = ["Squares", "Variances", "multiply_exactly", "multiply_squares", "square", "squares"]
 
 Floats = npt.NDArray[np.floating]
 Singles = npt.NDArray[np.float32]
@@ -98,10 +98,6 @@ class Variances(NamedTuple):
                 array[tile] = values.reshape(-1, blocks, COLUMNS).transpose(1, 0, 2)
             result.units[tile] = np.sqrt(step / _LARGEST).reshape(blocks, COLUMNS) / unit
         return result
-
-
-SILENT = Variances.of(np.empty((0, 0)), 1)
-"""No variances at all."""
 
 
 class Squares(NamedTuple):

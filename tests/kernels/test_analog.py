@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xbarsim_kernels import analog, digital, quadratic
-from xbarsim_kernels.variances import SILENT, Variances
+from xbarsim_kernels.variances import Variances
 
 WIDE = analog.Conversion(1.0, -(2.0**40), 2.0**40)
 
@@ -26,14 +26,14 @@ def panels(levels, dtype):
 
 
 def linear(levels, g, tile_rows, variance=None, names=None, dtype=np.float64):
-    noise = SILENT if variance is None else Variances.of(variance, len(g))
+    noise = None if variance is None else Variances.of(variance, len(g))
     out = np.full((g.shape[1], levels.shape[2]), np.nan, dtype)
     analog.linear(panels(levels, dtype), analog.pack(g, tile_rows, dtype), noise, names or reads(), out)
     return out
 
 
 def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=None, dtype=np.float64, sums=np.float64):
-    noise = SILENT if variance is None else Variances.of(variance, tile_rows)
+    noise = None if variance is None else Variances.of(variance, tile_rows)
     packed, inputs = analog.pack(g, tile_rows, dtype), panels(levels, dtype)
     codes = np.full((inputs.shape[1], packed.shape[1] * analog.COLUMNS, analog.VECTORS), np.nan, sums)
     shifts = np.asarray(shifts, np.float64)

@@ -17,7 +17,7 @@ from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.memory import kept
-from xbarsim_kernels.variances import SILENT, Variances
+from xbarsim_kernels.variances import Variances
 
 __all__ = ["ConvertedProduct"]
 
@@ -55,7 +55,7 @@ class ConvertedProduct:
                 variances.append(noise.variance)
                 self.forms = noise.packed(1.0 / adc.unit, size[-1], dtype)
             first += len(sums)
-        self.variances = Variances.of(np.concatenate(variances), size[-1], adc.unit) if variances else SILENT
+        self.variances = Variances.of(np.concatenate(variances), size[-1], adc.unit) if variances else None
         self.logic = Logic(chip, scale, tiling, inputs, adc.unit)
         self.shifts = inputs.shifts
         self.conversion = analog.Conversion(1.0, float(adc.low), float(adc.high))

@@ -16,7 +16,7 @@ from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.memory import kept
-from xbarsim_kernels.variances import SILENT, Variances
+from xbarsim_kernels.variances import Variances
 
 __all__ = ["LinearProduct"]
 
@@ -65,14 +65,14 @@ class LinearProduct:
                 variances.append(noise.variance * factors**2)
                 self.forms = noise.packed(factors, min(tiling.n_in, tiling.rows), dtype)
             first += len(seen.g)
-        self.variances = Variances.of(np.concatenate(variances), tiling.n_in) if variances else SILENT
+        self.variances = Variances.of(np.concatenate(variances), tiling.n_in) if variances else None
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); no conversions."""
         tiling = self.tiling
         out = np.empty((tiling.n_out + self.shares_noise * tiling.column_tiles, levels.vectors), self.dtype)
         planes = levels.values[None]
-        if self.forms is not None or (self.variances is not SILENT and self.inputs.dac.input_slices > 1):
+        if self.forms is not None or (self.variances is not None and self.inputs.dac.input_slices > 1):
             applied = self.inputs.planes(levels.values) * self.inputs.shifts.astype(self.dtype)[:, None, None, None]
             each = applied if self.forms is not None else ()
             planes = np.stack([levels.values, np.sqrt((applied**2).sum(axis=0)), *each])

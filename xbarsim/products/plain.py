@@ -10,7 +10,6 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.fluctuation import Fluctuation
 from xbarsim_kernels import analog
-from xbarsim_kernels.variances import SILENT
 
 __all__ = ["PASS_ROWS", "ExactProduct", "Levels", "Product", "Seen", "plain_product"]
 
@@ -38,7 +37,7 @@ def plain_product(matrix: Array, x: Levels) -> Levels:
     """``matrix.T @ x`` for matrix (rows, columns), in the order of sums and the precision of ``x`` (rows, vectors)."""
     packed = analog.pack(matrix, min(matrix.shape[0], PASS_ROWS), x.dtype)
     out = np.empty((matrix.shape[1], x.shape[1]), x.dtype)
-    analog.linear(analog.Panels.of(x).values[None], packed, SILENT, _NO_READS, out)
+    analog.linear(analog.Panels.of(x).values[None], packed, None, _NO_READS, out)
     return out
 
 
@@ -61,5 +60,5 @@ class ExactProduct:
     ) -> Levels:
         """Outputs (n_out, vectors) for levels (n_in, vectors); nothing depends on the vectors' numbers."""
         out = np.empty((self.n_out, levels.vectors), self.dtype)
-        analog.linear(levels.values[None], self.packed, SILENT, _NO_READS, out)
+        analog.linear(levels.values[None], self.packed, None, _NO_READS, out)
         return out

@@ -24,7 +24,6 @@ from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
 from xbarsim_kernels.bitserial import Applied, Code, bit_serial, cell_bits
 from xbarsim_kernels.memory import kept
-from xbarsim_kernels.variances import SILENT
 
 __all__ = ["BitSerialProduct", "CollapsedProduct", "whole_columns"]
 
@@ -75,7 +74,7 @@ class CollapsedProduct:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; none is clipped."""
         sums = np.empty((len(self.logic.gain), levels.vectors), self.sums)
         planes = levels.values.astype(self.sums, copy=False)[None]
-        analog.linear(planes, self.packed, SILENT, _NO_READS, sums)
+        analog.linear(planes, self.packed, None, _NO_READS, sums)
         return self.logic.scaled(sums, levels, self.dtype), self.conversions * levels.vectors, 0
 
 

@@ -18,7 +18,7 @@ from xbarsim.bench.peak import fma_flops, fma_peak
 from xbarsim.products.bank import draw_converters
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
-from xbarsim_kernels.variances import SILENT, Variances
+from xbarsim_kernels.variances import Variances
 
 __all__ = ["cases", "gemm_limits"]
 
@@ -102,13 +102,13 @@ def _plain(data: _Data) -> Any:
     out = np.full(data.matrix.shape, np.nan, data.matrix.dtype)
 
     def work() -> Numbers:
-        analog.linear(data.panels, data.packed, SILENT, data.reads, out)
+        analog.linear(data.panels, data.packed, None, data.reads, out)
         return out
 
     return work, lambda: data.g.T @ data.matrix
 
 
-def _converted(data: _Data, variances: Variances) -> Any:
+def _converted(data: _Data, variances: Variances | None) -> Any:
     out = np.full((data.panels.shape[1], *data.matrix.shape[:1], analog.VECTORS), np.nan, data.matrix.dtype)
 
     def work() -> Numbers:
@@ -122,7 +122,7 @@ def _adc(data: _Data) -> Any:
     def expected() -> Numbers:
         return data.in_panels(np.sum([data.codes(current) for _, current in data.currents()], axis=0))
 
-    return _converted(data, SILENT), expected
+    return _converted(data, None), expected
 
 
 def _sar(data: _Data) -> Any:
@@ -135,7 +135,7 @@ def _sar(data: _Data) -> Any:
 
     def work() -> Numbers:
         analog.converted(
-            data.panels, np.ones(1), packed, SILENT, data.adc, data.reads, out, converters, data.matrix.shape[1]
+            data.panels, np.ones(1), packed, None, data.adc, data.reads, out, converters, data.matrix.shape[1]
         )
         return out
 
