@@ -33,7 +33,11 @@ _CONVERTERS = {
 }
 _SIXTEEN = {"mapping.kind": "two-column", "device.levels": 4, "mapping.weight_slices": 8}
 _SIXTEEN |= {"dac.bits": 16, "dac.input_slices": 16, "adc.range.kind": "lossless"}
-_NOISE = {"device.read_noise": {"kind": "proportional", "sigma": 0.02}}
+_NOISE = {
+    "noise": {"device.read_noise": {"kind": "proportional", "sigma": 0.02}},
+    # one standard deviation for all cells: the sum of squared inputs is all that its variance needs
+    "equal noise": {"device.read_noise": {"kind": "normal", "sigma": 3e-7}},
+}
 
 
 def cases() -> Iterator[Case]:
@@ -45,8 +49,9 @@ def cases() -> Iterator[Case]:
             # each tile is rounded by half of 1/127 of its range; the range of all tiles is about the largest result
             yield Case("Macro, 8 bits", size, "FLOP", partial(_prepared, n, dtype, _CONVERTERS, 0.02), quick)
             # five standard deviations of the noise of a sum of 128 cells, more than of 1,024
-            noisy = partial(_prepared, n, dtype, _CONVERTERS | _NOISE, 0.04)
-            yield Case("Macro, 8 bits, noise", size, "FLOP", noisy, quick)
+            for name, fields in _NOISE.items():
+                noisy = partial(_prepared, n, dtype, _CONVERTERS | fields, 0.04)
+                yield Case(f"Macro, 8 bits, {name}", size, "FLOP", noisy, quick)
         collapsed = partial(_prepared, n, "float64", _SIXTEEN, 1e-12)
         yield Case("Macro, 16 bits, lossless", f"{n} x {n} x {_BATCH} float64", "FLOP", collapsed, n < 1024)
 
