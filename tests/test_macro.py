@@ -458,3 +458,14 @@ def test_a_table_in_other_units_is_refused():
     table = {"kind": "table", "state": [5.0, 50.0], "mean": [6.0, 51.0], "sigma": [0.1, 0.1]}
     with pytest.raises(ChipError, match="tables are in siemens"):
         IDEAL.replace({"device.c2c": table})
+
+
+@pytest.mark.parametrize("converters", [{"dac.bits": 8}, {"dac.bits": 8, "adc.bits": 8}, {"adc.bits": 8}], ids=str)
+def test_inputs_that_are_not_numbers_are_refused_where_converters_would_hide_them(converters):
+    """They come from inside of a network; an ideal chip hands them on, as the digital network does."""
+    x = np.ones((3, 4))
+    x[1, 2] = np.nan
+    with pytest.raises(DataError, match="layer 'fc': its inputs hold NaN, which converters cannot convert"):
+        Macro(np.ones((2, 3)), IDEAL.replace(converters), calibration=np.ones((3, 4)), layer="fc").quantise(x)
+    ideal = Macro(np.ones((2, 3)), IDEAL)
+    assert np.isnan(ideal.multiply(ideal.quantise(x))).sum() == 2

@@ -45,6 +45,53 @@ def test_bits_in_words_equal_tile_by_tile_to_the_bit(cells, kind, inputs, subtra
     assert activity.conversions > 0
 
 
+@pytest.mark.parametrize(("rows", "n_in"), [(256, 300), (129, 200), (384, 400), (384, 1000), (130, 131), (1000, 300)])
+def test_tiles_of_more_than_128_rows_may_end_early(rows, n_in):
+    """Words come in groups of 128 rows; a last tile may have fewer groups than the others."""
+    rng = np.random.default_rng(rows)
+    weights, x = rng.normal(size=(5, n_in)), rng.normal(size=(n_in, 40))
+    chip = IDEAL.replace({**CLIPPING, **FAULTS, "array.rows": rows})
+    fast, tiled = (Macro(weights, chip, calibration=x, path=path) for path in ("bit-serial", "tiled"))
+    np.testing.assert_array_equal(fast @ x, tiled @ x)
+    assert fast.activity == tiled.activity
+
+
+BEYOND = {
+    "no sign": {"mapping.kind": "two-column", "adc.signed": False},
+    "no sign, after": {"mapping.kind": "offset", "dac.signed": "bipolar", "adc.signed": False},
+    "above LRS": {"faults.p_stuck_on": 0.9, "faults.g_stuck_on": 5e-7 + 2 * (5e-4 - 5e-7)},
+    "below HRS": {"device.levels": 2, "mapping.weight_slices": 4, "device.g_hrs": 2.5e-4, "faults.p_stuck_off": 0.9,
+                  "faults.g_stuck_off": 0.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_sums_beyond_the_codes_do_not_collapse(name):
+    """Bits are enough for the levels, but codes have no sign, or stuck cells lie beyond the levels: sums clip."""
+    chip = Chip.load("isaac").replace(BEYOND[name])
+    x = X[True] if "sign" in name else np.ones((300, 3))
+    macro, tiled = (Macro(WEIGHTS, chip, calibration=x, path=path) for path in ("auto", "tiled"))
+    np.testing.assert_array_equal(macro @ x, tiled @ x)
+    assert macro.activity == tiled.activity
+    assert macro.activity.adc_clipped > 0
+    assert not macro.plan.startswith("collapsed")
+    with pytest.raises(ChipError, match=r"'collapsed' does not apply"):
+        Macro(WEIGHTS, chip, calibration=x, path="collapsed")
+
+
+def test_sums_of_stuck_cells_that_words_do_not_hold_are_computed_in_doubles():
+    changes = {
+        "mapping.weight_slices": 1,
+        "device.g_hrs": 0.0,
+        "faults.p_stuck_on": 1.0,
+        "faults.g_stuck_on": 5e-4 * 4 / 3,
+    }
+    chip = Chip.load("isaac").replace(changes)
+    weights, x = np.ones((1, 10880)), np.ones((10880, 1))
+    macro, tiled = (Macro(weights, chip, calibration=x, path=path) for path in ("auto", "tiled"))
+    np.testing.assert_array_equal(macro @ x, tiled @ x)
+
+
 def test_the_cases_above_clip():
     """Otherwise they would not show that clipping is the same."""
     assert exact(IDEAL.replace({**CLIPPING, "adc.subtract": "after"}))[1].adc_clipped > 1000
@@ -161,7 +208,7 @@ def test_a_map_of_faults_decides_about_levels(tmp_path):
     assert fallen.plan.startswith("tiled: ")
     expected = Macro(WEIGHTS, chip, calibration=X[True], faults=between, path="tiled")
     np.testing.assert_array_equal(fallen @ X[True], expected @ X[True])
-    with pytest.raises(ChipError, match="the fault map has conductances that are no levels"):
+    with pytest.raises(ChipError, match=r"does not apply to layer .*: conductances are no levels"):
         Macro(WEIGHTS, chip, calibration=X[True], faults=between, path="bit-serial")
 
 

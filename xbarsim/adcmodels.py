@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, model_validator
 
 from xbarsim.files import read_columns
-from xbarsim.spec import Flag, NonNegative, Real, Spec
+from xbarsim.spec import Flag, Lsb, Real, Spec
 
 __all__ = ["AdcModel", "Cyclic", "Flash", "Mismatch", "Pipeline", "Ramp", "Sar", "Staged", "Table", "Uniform"]
 
@@ -83,7 +83,7 @@ class Flash(Spec):
     """One comparator for each transition; the code is the number of those that fire."""
 
     kind: Literal["flash"] = "flash"
-    comparator_offset: NonNegative
+    comparator_offset: Lsb
     """Standard deviation of a comparator's offset [LSB]."""
 
     def draws(self, bits: int) -> int:
@@ -104,7 +104,7 @@ class Staged(Spec):
     for them; the last bit then has a stage of its own."""
     gain_error: Mismatch = 0.0
     """Relative standard deviation of a stage's gain of two."""
-    comparator_offset: NonNegative = 0.0
+    comparator_offset: Lsb = 0.0
     """Standard deviation of a comparator's offset, at the input of its stage [LSB]."""
 
     def _chain(self, bits: int, gain: Array, upper: Array, lower: Array) -> Array:

@@ -30,8 +30,10 @@ def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 def check_number(value: int, name: str, least: int = 0) -> int:
     """The value, if it is an integer from ``least`` on; or else a DataError that names it."""
     try:
-        number = operator.index(value)
+        number = operator.index(value) if not isinstance(value, bool) else None
     except TypeError:
+        number = None
+    if number is None:
         raise DataError(f"{name} = {value!r} must be an integer") from None
     if number < least:
         raise DataError(f"{name} = {number} must be {least} or more")

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from xbarsim.adcmodels import AdcModel, Mismatch, Table, Uniform
-from xbarsim.spec import Count, Flag, NonNegative, Spec, Volt
+from xbarsim.spec import Count, Flag, Lsb, Spec, Volt
 
 __all__ = ["Adc", "ArrayRange", "CalibratedRange", "Dac", "IntegerRange", "LosslessRange", "bits_for"]
 
@@ -108,7 +108,7 @@ class Adc(Spec):
     """A pair's currents are subtracted before or after conversion; absent: before (offset mapping: after)."""
     model: AdcModel = Uniform()
     """How a converter decides about its codes, and what errs in it."""
-    offset_error: NonNegative = 0.0
+    offset_error: Lsb = 0.0
     """Standard deviation of the converters' offset [LSB]."""
     gain_error: Mismatch = 0.0
     """Relative standard deviation of the converters' gain."""

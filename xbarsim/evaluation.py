@@ -149,6 +149,7 @@ def evaluate(
         monitored=reference.monitored,
         dtype=np.dtype(dtype).name,
         write=write,
+        path=path,
         output=reference.output,
         metrics=reference.metrics,
         digital=reference.figures,
@@ -247,6 +248,7 @@ def _figures(
             _decibel(sum(signal[name]), sum(error[name])) if signal.get(name) else float("nan"),
             network.activity[name],
             sum((macro.faults.count() for macro in macros), FaultCount()),
+            ", ".join(dict.fromkeys(macro.path for macro in macros)),
         )
         for name, macros in network.layers.items()
     )

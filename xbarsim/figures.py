@@ -34,6 +34,8 @@ class LayerFigures:
     """What the converters did."""
     faults: FaultCount
     """Stuck cells, asked and injected."""
+    path: str
+    """How its products were computed; several where its groups differ."""
 
     @property
     def adc_clip_rate(self) -> float:
@@ -86,6 +88,8 @@ class Evaluation:
     """Precision of the products."""
     write: int
     """Number of the write."""
+    path: str
+    """How products were to be computed: "auto", or the path that was forced."""
     output: str
     """The output that all figures of the network are about."""
     metrics: tuple[Metric, ...]

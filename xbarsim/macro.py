@@ -41,6 +41,9 @@ Stage = Literal["target", "programmed", "effective"]
 _THREADED = 1 << 26
 """Multiplications from which on vectors are worth threads: a millisecond."""
 
+_PIECE = 1 << 31
+"""Multiplications after which Ctrl-C is heard: some tens of milliseconds, or a second where arrays are solved."""
+
 
 @dataclass
 class Activity:
@@ -205,10 +208,15 @@ class Macro:
         return self._writing.stages
 
     @property
+    def path(self) -> str:
+        """How products are computed, in a word."""
+        return self._product.path
+
+    @property
     def plan(self) -> str:
         """How products are computed, why, and what wires and nonlinear cells add to the work."""
-        plan = describe_plan(self.chip, self._product.path)
-        effort = describe_effort(self.chip, self._product.path, [(self.tiling, 1)], "vector")
+        plan = describe_plan(self.chip, self.path)
+        effort = describe_effort(self.chip, self.path, [(self.tiling, 1)], "vector")
         return f"{plan}; {effort}" if effort else plan
 
     @property
@@ -267,16 +275,25 @@ class Macro:
         panels = analog.Panels.of(self.quantise(values.reshape(self.n_in, -1)))
         threads = self._threads or os.cpu_count() or 1
         work = self.n_out * self.n_in * panels.vectors * self._inputs.shifts.size
-        if threads == 1 or work < _THREADED:
+        if work < _THREADED:
             y = self.multiply(panels)
         else:
-            parts = side_by_side(lambda part: self.multiply(part[1], part[0]), panels.parts(threads), threads)
-            y = np.concatenate(list(parts), axis=1)
+            parts = panels.parts(max(threads, work // _PIECE))
+            found = side_by_side(lambda part: self.multiply(part[1], part[0]), parts, min(threads, len(parts)))
+            y = np.concatenate(list(found), axis=1)
         return y.reshape((self.n_out, *values.shape[1:]))
 
     def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Levels that the DAC gives for input values; elementwise, any shape."""
+        """Levels that the DAC gives for input values; elementwise, any shape.
+
+        Raises
+        ------
+        DataError
+            Values hold NaN, which no converter converts: neither the DAC, nor the ADC if the DAC is ideal.
+        """
         levels, clipped = self._inputs.levels(x, self.dtype)
+        if clipped < 0 or (self._adc is not None and self.chip.dac.is_ideal and np.isnan(levels).any()):
+            raise DataError(f"layer {self._noise[1]!r}: its inputs hold NaN, which converters cannot convert")
         with self._lock:
             self.activity.inputs += levels.size
             self.activity.dac_clipped += clipped

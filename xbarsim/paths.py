@@ -1,6 +1,7 @@
 """Paths: the ways to compute a chip's products, which of them a design allows, and which is taken.
 
-All give the same numbers: bit for bit where only whole numbers are summed, else to rounding. They differ in time.
+All give the same numbers, bit for bit where only whole numbers are summed, else to rounding; with read noise drawn cell
+by cell, the same distribution. They differ in time.
 """
 
 from __future__ import annotations
@@ -127,6 +128,8 @@ def _not_lossless(chip: Chip, n_in: int) -> str:
     digit_max, levels = chip.dac.digit_max, chip.device.levels or 2
     signed = chip.adc.signed if chip.adc.signed is not None else chip.subtracts_before or chip.dac.signed == "bipolar"
     needed = bits_for(chip.array.rows * digit_max * (levels - 1), signed)
+    if not signed and (chip.subtracts_before or chip.dac.signed == "bipolar"):
+        return "codes have no sign"
     if not chip.adc.counts_levels or (chip.adc.bits is not None and chip.adc.bits < needed):
         return "conversion is not lossless"
     largest = n_in * _level_max(chip) * (levels**chip.mapping.weight_slices - 1)

@@ -84,7 +84,7 @@ class Inputs:
         return self.dac.v_read / self.plane_max
 
     def levels(self, x: npt.NDArray[np.floating], dtype: npt.DTypeLike = np.float64) -> tuple[npt.NDArray[Any], int]:
-        """Levels of input values (any shape), and how many were clipped."""
+        """Levels of input values (any shape), and how many were clipped; -1 if a DAC was given NaN."""
         if self.dac.is_ideal:
             levels = np.asarray(x, dtype)
             return (levels + levels.dtype.type(self.shift) if self.shift else levels), 0

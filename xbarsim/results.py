@@ -47,8 +47,10 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
     layers = []
     for index, name in enumerate(names):
         each = [figures.layers[index] for figures in evaluation.chips]
+        paths = ", ".join(dict.fromkeys(layer.path for layer in each))
         layers.append(
-            {"name": name} | {key: _mean([get(layer) for layer in each]) for key, (_, get) in _LAYER_FIGURES.items()}
+            {"name": name, "path": paths}
+            | {key: _mean([get(layer) for layer in each]) for key, (_, get) in _LAYER_FIGURES.items()}
         )
     return {
         "chips": len(evaluation.chips),
@@ -122,6 +124,7 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
     group.attrs["chip"] = evaluation.chip.to_toml()
     group.attrs["dtype"] = evaluation.dtype
     group.attrs["write"] = evaluation.write
+    group.attrs["path"] = evaluation.path
     group.attrs["complete"] = evaluation.complete
     group.attrs["samples"] = evaluation.n_samples
     group.attrs["monitored_samples"] = evaluation.monitored
@@ -152,6 +155,8 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
         names = [layer.name for layer in chips[0].layers]
         layer_names = group.create_dataset("layer", data=np.array(names, object), dtype=_text())
         layer_names.make_scale("layer")
+        paths = np.array([[layer.path for layer in figures.layers] for figures in chips], object)
+        _dataset(group, "layer_path", paths, "", [seeds, layer_names], dtype=_text())
         for name, (unit, get) in _LAYER_FIGURES.items():
             table = np.array([[get(layer) for layer in figures.layers] for figures in chips])
             _dataset(group, f"layer_{name}", table, unit, [seeds, layer_names])

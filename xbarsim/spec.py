@@ -21,6 +21,7 @@ __all__ = [
     "Direct",
     "Flag",
     "Fraction",
+    "Lsb",
     "NonNegative",
     "Ohm",
     "Positive",
@@ -43,6 +44,7 @@ Probability = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0)]
 Positive = Annotated[float, Field(strict=True, gt=0.0)]
 NonNegative = Annotated[float, Field(strict=True, ge=0.0)]
+Lsb = Annotated[float, Field(strict=True, ge=0.0, le=65536.0, json_schema_extra={"unit": "LSB"})]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Flag = Annotated[bool, Field(strict=True)]
 Real = Annotated[float, Field(strict=True)]

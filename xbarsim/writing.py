@@ -27,6 +27,8 @@ from xbarsim.products import (
     PerCellProduct,
     Product,
     SolvedProduct,
+    collapses,
+    fits_words,
     whole_columns,
 )
 from xbarsim.programming import Stages, nominal, program
@@ -104,11 +106,16 @@ class Writing:
             return SOLVING[path](chip, next(made).aged, *parts, adc, dtype, self.threads)
         if adc is not None and path in ("collapsed", "bit-serial"):
             whole = whole_columns((stages.effective for stages in made), chip)
+            against = "conductances are no levels"
             if whole is not None:
-                product = CollapsedProduct if path == "collapsed" else BitSerialProduct
-                return product(chip, whole, *parts, adc, dtype)
+                known = whole, self.tiling, self.inputs, adc
+                if path == "collapsed" and collapses(chip, *known):
+                    return CollapsedProduct(chip, whole, *parts, adc, dtype)
+                against = "stuck cells lead to sums beyond the codes"
+                if not (forced and path == "collapsed") and fits_words(chip, *known):
+                    return BitSerialProduct(chip, whole, *parts, adc, dtype)
             if forced:
-                raise ChipError(f"path = {path!r} does not apply: the fault map has conductances that are no levels")
+                raise ChipError(f"path = {path!r} does not apply to layer {self._layer!r}: {against}")
             made = self._made(False)
         seen = ((stages.effective, self._fluctuation(stages.aged, adc is None)) for stages in made)
         if adc is None:

@@ -97,13 +97,12 @@ def cell_bits(digits: npt.NDArray[np.int64], tile_rows: int) -> Words:
 
 @kernel
 def _input_bits(
-    levels: Floats, start: int, rows: int, sign: int, bits: int, out: Words, target: int, few: Words
+    levels: Floats, start: int, rows: int, sign: int, bits: int, count: int, out: Words, target: int, few: Words
 ) -> None:
     """Bits of one panel's levels of that sign, from row ``start`` on: ``out[target:]`` as (bits, words, LANES).
 
-    ``few`` has room for eight rows of lanes.
+    ``count`` words hold the tile's rows, those that a last tile lacks as zeros; ``few`` has room for eight rows.
     """
-    count = GROUP * ((rows + _WORD * GROUP - 1) // (_WORD * GROUP))
     zero, factor, byte, ones = words.splat(0), words.splat(sign), words.splat(255), words.splat(0x01010101)
     for word in range(count):
         for first in range(0, bits, _BYTE):
@@ -182,7 +181,7 @@ def bit_serial(
             own_rows = min(tile_rows, rows - tile * tile_rows)
             for s in range(signs):
                 start = panel * rows + tile * tile_rows
-                _input_bits(flat, start, own_rows, 1 - 2 * s, applied.bits, x, s * pitch, few)
+                _input_bits(flat, start, own_rows, 1 - 2 * s, applied.bits, count, x, s * pitch, few)
             for column in range(columns):
                 cell_at = (tile * columns + column) * planes * count
                 place = (panel * columns + column) * LANES

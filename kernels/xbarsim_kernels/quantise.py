@@ -14,14 +14,18 @@ Floats = npt.NDArray[np.floating]
 
 @kernel
 def quantise(x: Floats, per_value: float, low: float, high: float, shift: float, out: Floats) -> int:
-    """``out = clip(floor(x * per_value + 1/2), low, high) + shift`` elementwise (1-D); returns how many clipped."""
-    clipped = 0
+    """``out = clip(floor(x * per_value + 1/2), low, high) + shift`` elementwise (1-D); returns how many clipped.
+
+    NaN becomes some level; where there is any, the result is -1.
+    """
+    clipped = missing = 0
     for i in range(x.size):
         level = np.floor(np.float64(x[i]) * per_value + 0.5)
         kept = min(max(level, low), high)
         clipped += kept != level
+        missing += level != level
         out[i] = kept + shift
-    return clipped
+    return -1 if missing else clipped
 
 
 @kernel

@@ -97,6 +97,8 @@ def read_report(path: str | Path) -> Report:
             raise DataError(f"{path}: {'is no regular file' if Path(path).exists() else 'there is no such file'}")
         with Path(path).open("rb") as file:
             text = file.read(_LARGEST_FILE + 1)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
     if len(text) > _LARGEST_FILE:

@@ -96,7 +96,7 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
     type=click.Choice(["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]),
     default="auto",
     show_default=True,
-    help="How products are computed; changes no result but by rounding.",
+    help="How products are computed; results are equal to rounding, with per-cell in distribution.",
 )
 @click.option("--precision", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--out", help="Write all figures to this HDF5 file (.h5).")
@@ -265,6 +265,8 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         console.print("labels not used: no metric is about them", highlight=False)
     console.print(f"chip   {chip.name}, {chip.mapping.kind} mapping, {len(found.chips)} simulated", highlight=False)
     console.print(f"ranges {ranges}", highlight=False)
+    paths = ", ".join(dict.fromkeys(path for layer in figures["layers"] for path in layer["path"].split(", ")))
+    console.print(f"paths  {paths}", highlight=False)
     for metric in found.metrics:
         values, percent = found.figures(metric.name), 100.0 if metric.share else 1.0
         if metric.name == "agreement":

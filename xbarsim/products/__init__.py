@@ -10,7 +10,7 @@ from xbarsim.products.linear import LinearProduct
 from xbarsim.products.percell import PerCellProduct
 from xbarsim.products.plain import ExactProduct, Product, plain_product
 from xbarsim.products.solved import SolvedProduct
-from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, whole_columns
+from xbarsim.products.whole import BitSerialProduct, CollapsedProduct, collapses, fits_words, whole_columns
 
 __all__ = [
     "Adc",
@@ -22,6 +22,8 @@ __all__ = [
     "PerCellProduct",
     "Product",
     "SolvedProduct",
+    "collapses",
+    "fits_words",
     "number_of_converters",
     "plain_product",
     "whole_columns",

@@ -25,10 +25,16 @@ from xbarsim_kernels import analog
 from xbarsim_kernels.bitserial import Applied, Code, bit_serial, cell_bits
 from xbarsim_kernels.memory import kept
 
-__all__ = ["BitSerialProduct", "CollapsedProduct", "whole_columns"]
+__all__ = ["BitSerialProduct", "CollapsedProduct", "collapses", "fits_words", "whole_columns"]
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+
+_WORD = 2**31
+"""Words hold sums below."""
+
+_EXACT = 2.0**53
+"""Whole numbers below are exact in double precision."""
 
 _NO_READS = analog.Reads(np.uint64(0), 0, 1)
 
@@ -44,6 +50,42 @@ def whole_columns(cells: Iterable[Cells], chip: Chip) -> Whole | None:
             return None
         parts.append(whole.astype(np.int64))
     return np.concatenate(parts)
+
+
+def collapses(chip: Chip, whole: Whole, tiling: Tiling, inputs: Inputs, adc: Adc) -> bool:
+    """Whether every sum that inputs can cause has a code of its own, and the whole sum is exact in double precision.
+
+    Designs are chosen so; stuck cells may lie beyond the range of levels.
+    """
+    lowest, highest = _extremes(whole, tiling, inputs)
+    levels, slices = chip.device.levels or 2, chip.mapping.weight_slices
+    weight = (levels**slices - 1) // (levels - 1)
+    total = float(np.abs(whole).sum(axis=0).max(initial=0)) * weight * _level_max(inputs)
+    return bool(adc.low <= lowest and highest <= adc.high and total < _EXACT)
+
+
+def fits_words(chip: Chip, whole: Whole, tiling: Tiling, inputs: Inputs, adc: Adc) -> bool:
+    """Whether the sums of bits, and of codes over reads and tiles, fit into words."""
+    codes = max(-adc.low, adc.high) * float(np.abs(inputs.shifts).sum()) * tiling.row_tiles
+    return max(codes, *map(abs, _extremes(whole, tiling, inputs))) < _WORD
+
+
+def _level_max(inputs: Inputs) -> float:
+    return inputs.dac.level_max(inputs.signed) + inputs.shift
+
+
+def _extremes(whole: Whole, tiling: Tiling, inputs: Inputs) -> tuple[float, float]:
+    """The lowest and the highest sum of a column of a tile in one read, in steps of a level."""
+    starts = np.arange(0, len(whole), tiling.rows)
+    top = float(inputs.dac.digit_max)
+    negative, positive = (
+        float(top * np.abs(np.add.reduceat(part, starts, axis=0)).max(initial=0))
+        for part in (np.minimum(whole, 0), np.maximum(whole, 0))
+    )
+    if inputs.bipolar:  # each input may have either sign
+        both = top * float(np.add.reduceat(np.abs(whole), starts, axis=0).max(initial=0))
+        return -both, both
+    return -negative, positive
 
 
 def _conversions(whole: Whole, tiling: Tiling, inputs: Inputs) -> int:
@@ -65,7 +107,7 @@ class CollapsedProduct:
         matrix = np.zeros((tiling.n_in, tiling.n_out))
         for place, weight in zip(self.logic.columns.T, self.logic.weights, strict=True):
             matrix += weight * whole[:, place]
-        largest = np.abs(matrix).sum(axis=0).max(initial=0.0) * (inputs.dac.level_max(inputs.signed) + inputs.shift)
+        largest = np.abs(matrix).sum(axis=0).max(initial=0.0) * _level_max(inputs)
         # whole numbers are summed without rounding in single precision too, as long as they fit
         self.sums = np.dtype(np.float32 if largest < 2.0 ** np.finfo(np.float32).nmant else np.float64)
         self.packed = analog.pack(matrix, min(tiling.n_in, PASS_ROWS), self.sums)
@@ -95,9 +137,9 @@ class BitSerialProduct:
         bits = dac.digit_max.bit_length() * dac.input_slices
         self.applied = Applied(bits, dac.digit_max.bit_length(), 1 + inputs.in_phases, inputs.bipolar)
         step = chip.read_range / ((chip.device.levels or 2) - 1)
-        largest = self.rows * dac.digit_max * int(np.abs(whole).max(initial=0))
-        lowest = -largest if self.signed or inputs.bipolar else 0
-        self.code = Code.of(1.0 if chip.adc.counts_levels else step / adc.unit, lowest, largest, adc.low, adc.high)
+        factor = 1.0 if chip.adc.counts_levels else step / adc.unit
+        bounds = _extremes(whole, tiling, inputs)
+        self.code = Code.of(factor, int(bounds[0]), int(bounds[1]), adc.low, adc.high)
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
