@@ -426,11 +426,11 @@ def test_calibration_brings_a_product_back_to_its_quantisation():
         ),
         (
             {"bits": 2, "model": {"kind": "table", "inl": [0.1, 0.0, 0.0, 0.0]}},
-            "adc.model.inl: the lowest code's entry must be 0, as no transitions bound them",
+            "adc.model.inl: the first entry must be 0, as no transition leads into the lowest code",
         ),
         (
             {"bits": 2, "model": {"kind": "table", "dnl": [0.0, 0.1, 0.0, 0.3]}},
-            "adc.model.dnl: the lowest and highest code's entries must be 0, as no transitions bound them",
+            "adc.model.dnl: the first and the last entry must be 0, as the outermost codes have no width",
         ),
         (
             {"bits": 2, "model": {"kind": "table", "inl": [0.0, 0.5, -0.6, 0.0]}},

@@ -87,7 +87,7 @@ def designs(draw):
 
 def allowed(chip, n_in, path):
     try:
-        return choose(chip, n_in, path).path == path
+        return choose(chip, n_in, path) == path
     except ChipError:
         return False
 

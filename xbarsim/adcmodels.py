@@ -189,8 +189,9 @@ class Table(Spec):
         if len(values) < 2:
             raise ValueError(f"adc.model.{name} has {len(values)} entries; a converter has 2 codes or more")
         if values[0] != 0.0 or (name == "dnl" and values[-1] != 0.0):
-            ends = "the lowest code's entry" if name == "inl" else "the lowest and highest code's entries"
-            raise ValueError(f"adc.model.{name}: {ends} must be 0, as no transitions bound them")
+            ends = "the first entry" if name == "inl" else "the first and the last entry"
+            why = "no transition leads into the lowest code" if name == "inl" else "the outermost codes have no width"
+            raise ValueError(f"adc.model.{name}: {ends} must be 0, as {why}")
         if (np.diff(self.deviations(0, np.empty((0, 0)))[0]) < -1.0).any():
             raise ValueError(f"adc.model.{name}: transitions fall from code to code; dnl must be at least -1")
         return self

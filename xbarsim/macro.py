@@ -159,7 +159,7 @@ class Macro:
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
         # currents of solved circuits are double
-        chosen = choose(chip, self.n_in, check_path(path)).path
+        chosen = choose(chip, self.n_in, check_path(path))
         sums = np.dtype(np.float64) if chosen in SOLVING else self.dtype
         adc = chip, self.tiling, self._inputs, ranges, seed, layer, sums
         self._adc = None if chip.adc.is_ideal else Adc.of(*adc)

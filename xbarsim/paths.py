@@ -6,7 +6,6 @@ by cell, the same distribution. They differ in time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -15,7 +14,7 @@ from xbarsim.chip import Chip
 from xbarsim.converters import bits_for
 from xbarsim.errors import ChipError
 
-__all__ = ["NEAR_LEVEL", "PATHS", "Choice", "PathName", "check_path", "choose"]
+__all__ = ["NEAR_LEVEL", "PATHS", "PathName", "check_path", "choose"]
 
 PathName = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]
 PATHS: tuple[str, ...] = get_args(PathName)
@@ -28,18 +27,10 @@ _WORD = 2**31
 
 _WORTH = 12
 """Bits of a cell times bits of a digit, signs counted double, up to which comparing words is faster than multiplying.
-Measured by ``python benchmarks/kernels.py``."""
+``python benchmarks/paths.py`` shows it."""
 
 NEAR_LEVEL = 1e-9
 """Distance from a level, in levels, that is rounding: conductances are computed from levels in a few operations."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The path that is taken, and what stands against faster ones."""
-
-    path: str
-    reason: str = ""
 
 
 def check_path(path: object) -> PathName:
@@ -55,7 +46,7 @@ def check_path(path: object) -> PathName:
     return path  # type: ignore[return-value]
 
 
-def choose(chip: Chip, n_in: int, path: PathName = "auto") -> Choice:
+def choose(chip: Chip, n_in: int, path: PathName = "auto") -> PathName:
     """The path for a layer of so many inputs: the one wanted, or the fastest that its design allows.
 
     Raises
@@ -67,18 +58,14 @@ def choose(chip: Chip, n_in: int, path: PathName = "auto") -> Choice:
         against = _obstacle(chip, n_in, path)
         if against:
             raise ChipError(f"path = {path!r} does not apply to chip {chip.name!r}: {against}")
-        return Choice(path)
-    reason = ""
+        return path
     if not chip.device.iv.is_linear:
-        return Choice("per-cell" if chip.device.is_noisy else "solved")
-    for candidate in ("linear", "collapsed", "bit-serial"):
-        against = _obstacle(chip, n_in, candidate)
-        if not against and candidate == "bit-serial" and _comparisons(chip) > _WORTH:
-            against = f"{_comparisons(chip)} bit planes a sum take longer than a product"
-        if not against:
-            return Choice(candidate)
-        reason = against
-    return Choice("tiled", reason)
+        return "per-cell" if chip.device.is_noisy else "solved"
+    fastest: tuple[PathName, ...] = ("linear", "collapsed", "bit-serial")
+    for candidate in fastest:
+        if not _obstacle(chip, n_in, candidate) and (candidate != "bit-serial" or _comparisons(chip) <= _WORTH):
+            return candidate
+    return "tiled"
 
 
 def _obstacle(chip: Chip, n_in: int, path: str) -> str:

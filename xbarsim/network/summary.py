@@ -157,7 +157,7 @@ def _computation(chip: Chip, parts: Partition, batching: Batching) -> list[str]:
     """How products are computed, and what solving arrays adds to the work."""
     layers = defaultdict(list)
     for layer in parts.layers:
-        layers[choose(chip, layer.shape[1]).path].append(layer)
+        layers[choose(chip, layer.shape[1])].append(layer)
     lines = []
     for path, own in layers.items():
         count = "" if len(layers) == 1 else f" of {len(own)} layers"
@@ -223,7 +223,7 @@ def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> Summar
 
 
 def _plan(chip: Chip, layer: Layer, batching: Batching) -> str:
-    path = choose(chip, layer.shape[1]).path
+    path = choose(chip, layer.shape[1])
     plan, effort = describe_plan(chip, path), describe_effort(chip, path, _work(batching, layer, chip), "sample")
     return f"{plan}; {effort}" if effort else plan
 
