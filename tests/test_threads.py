@@ -100,3 +100,20 @@ def test_a_large_product_on_threads_has_the_same_bits():
     for macro in (two, many):
         np.testing.assert_array_equal(macro @ x, expected)
         assert macro.activity == one.activity
+
+
+def test_small_networks_run_on_one_thread_and_large_ones_on_all(tmp_path, monkeypatch):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert xs.load("lenet5").program(xs.Chip.load("ideal")).threads == 1
+    weights = numpy_helper.from_array(np.zeros((64, 16, 3, 3), np.float32), "w")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 224, 224])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "large", [x], [y], [weights])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "large.onnx"
+    )
+    # 222 x 222 windows of 144 inputs for 64 outputs: 0.45 billion multiplications a sample
+    assert xs.load(tmp_path / "large.onnx").program(xs.Chip.load("ideal")).threads == 6

@@ -77,8 +77,8 @@ def evaluate(
     workers : int, optional
         Chips that are simulated side by side; the default is the number of processors.
     threads : int, optional
-        Threads of each chip, for blocks of samples and for arrays to be solved; by default the processors are shared
-        by the chips.
+        Threads of each chip, for blocks of samples and for arrays to be solved; by default the chips share the
+        processors, as far as threads make their network faster (`ProgrammedNetwork.threads`).
     monitor : int
         Samples that are followed layer by layer (fewer where their activations exceed 256 MB).
     metrics : sequence, optional
@@ -124,9 +124,8 @@ def evaluate(
         reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
         stop = threading.Event()
-        if threads is None:
-            threads = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))
-        threads = check_number(threads, "threads", 1)
+        share = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))
+        given = None if threads is None else check_number(threads, "threads", 1)
 
         def one(seed: int) -> ChipFigures:
             programmed = network.program(
@@ -136,10 +135,11 @@ def evaluate(
                 calibration=ranges,
                 faults=faults,
                 dtype=dtype,
-                threads=threads,
+                threads=given or share,
                 path=path,
             )
-            return _figures(programmed, data, reference, seed, batch, memory, threads, progress or _quiet, stop)
+            used = given or min(share, programmed.threads)
+            return _figures(programmed, data, reference, seed, batch, memory, used, progress or _quiet, stop)
 
         finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)

@@ -90,7 +90,9 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
 @click.option("--memory", type=click.IntRange(1), help="MB that activations of a chip may take [default: 256].")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples of the data.")
 @click.option("--workers", type=click.IntRange(1), help="Chips simulated side by side [default: processors].")
-@click.option("--threads", type=click.IntRange(1), help="Threads of each chip [default: processors / workers].")
+@click.option(
+    "--threads", type=click.IntRange(1), help="Threads of each chip [default: processors / workers for large networks]."
+)
 @click.option(
     "--path",
     type=click.Choice(["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]),

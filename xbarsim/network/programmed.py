@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgrammedNetwork"]
 
+_BLOCK = 16
+"""Samples of a block, at most, where blocks may have any size."""
+
+_THREADED = 1e9
+"""Multiplications of a block from which on threads are worth it. With two of them a network of 1.8 billion a sample
+takes 0.54 of the time, one of 41 million the same time, and a smaller one more."""
+
 
 class ProgrammedNetwork:
     """A network on one simulated chip; made by `Network.program`.
@@ -72,6 +79,18 @@ class ProgrammedNetwork:
         """All stuck cells of this chip."""
         return FaultMap.merge(macro.faults for macros in self.layers.values() for macro in macros)
 
+    @property
+    def threads(self) -> int:
+        """Threads on which a run is faster than on one: as many as there are processors if blocks of samples are much
+        work, as those of large images; one for small networks, whose threads would wait for the interpreter.
+        """
+        batching = self.network.batching
+        vectors = (
+            batching.vectors.get(name, 1) * sum(m.n_in * m.n_out for m in ms) for name, ms in self.layers.items()
+        )
+        work = min(batching.size or 1, _BLOCK) * sum(vectors)
+        return os.cpu_count() or 1 if work >= _THREADED else 1
+
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the programmed chip to an HDF5 file, from which `Network.restore` takes it.
 
@@ -116,7 +135,7 @@ class ProgrammedNetwork:
             network's digital operators are exact for batches of any size; others run in blocks of a fixed size, as the
             summary says, which a limit makes sure of but cannot change.
         threads
-            Blocks of samples that are computed side by side; the default is the number of processors.
+            Blocks of samples that are computed side by side; by default `threads`.
 
         Returns
         -------
@@ -135,7 +154,7 @@ class ProgrammedNetwork:
         wanted = {name: name for name in network.select_outputs(outputs)}
         wanted.update(self._captured(capture))
         memory = None if memory is None else check_number(memory, "memory", 1)
-        threads = os.cpu_count() or 1 if threads is None else check_number(threads, "threads", 1)
+        threads = self.threads if threads is None else check_number(threads, "threads", 1)
         batching = network.batching_for(checked, self.chip)
         return self._executor.run(
             checked, batching, int(first_sample), wanted, observer=self._check_reached, memory=memory, threads=threads
