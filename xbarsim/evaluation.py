@@ -77,8 +77,8 @@ def evaluate(
     workers : int, optional
         Chips that are simulated side by side; the default is the number of processors.
     threads : int, optional
-        Threads of each chip, for blocks of samples and for arrays to be solved; by default the chips share the
-        processors, as far as threads make their network faster (`ProgrammedNetwork.threads`).
+        Threads of each chip at most, for blocks of samples and for arrays to be solved. The chips share the
+        processors; by default only as far as threads make their network faster (`ProgrammedNetwork.threads`).
     monitor : int
         Samples that are followed layer by layer (fewer where their activations exceed 256 MB).
     metrics : sequence, optional
@@ -138,7 +138,8 @@ def evaluate(
                 threads=given or share,
                 path=path,
             )
-            used = given or min(share, programmed.threads)
+            # more than the processors that other chips leave would only wait for each other
+            used = min(share, given or programmed.threads)
             return _figures(programmed, data, reference, seed, batch, memory, used, progress or _quiet, stop)
 
         finished, complete = _run_all(one, seeds, workers, stop)
