@@ -310,17 +310,8 @@ def through(g: npt.NDArray[Any], wires: Wires) -> npt.NDArray[Any]:
     """The transfer matrix (cols, rows) of conductances that may lie below zero too, as fluctuating ones can."""
     if wires.are_ideal:
         return np.ascontiguousarray(g.T)
-    across = slice(None, None, -1 if wires.drive == "right" else 1)
-    along = slice(None, None, -1 if wires.sense == "top" else 1)
-    matrix = merge.transfer_matrix(
-        np.ascontiguousarray(g[along, across]),
-        wires.r_wordline,
-        wires.r_bitline,
-        wires.r_driver,
-        wires.r_sense,
-        wires.drive == "both",
-        wires.sense == "both",
-    )
+    along, across = wires.turn
+    matrix = merge.transfer_matrix(np.ascontiguousarray(g[along, across]), *wires.lines)
     return np.ascontiguousarray(matrix[across, along])
 
 

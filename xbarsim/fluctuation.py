@@ -189,17 +189,8 @@ def _behind_wires(
     g: Array, alone: Array, wires: Wires, sums: list[tuple[int, Integers, Array]]
 ) -> list[tuple[int, Array, Array]]:
     """For each sum of an array's columns its number, its diagonal (rows,), and its (pairs, 2, rows) forms."""
-    along = slice(None, None, -1 if wires.sense == "top" else 1)
-    across = slice(None, None, -1 if wires.drive == "right" else 1)
-    u, w = response.voltages(
-        np.ascontiguousarray(g[along, across]),
-        wires.r_wordline,
-        wires.r_bitline,
-        wires.r_driver,
-        wires.r_sense,
-        wires.drive == "both",
-        wires.sense == "both",
-    )
+    along, across = wires.turn
+    u, w = response.voltages(np.ascontiguousarray(g[along, across]), *wires.lines)
     rows, cols = g.shape
     variance, means = np.ascontiguousarray(alone[along, across]), quadratic.mean_squares(u)
     room = np.empty((2, rows, rows))

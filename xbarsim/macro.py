@@ -1,7 +1,7 @@
 """Macro: one weight matrix on the tiles of one simulated chip; programmed once, multiplied many times.
 
-Inputs pass the DAC, tiles multiply, the ADC converts each tile's currents, digital logic sums up. Where nothing on
-that way is nonlinear, tiles and slices are collapsed into one exact product (the plan says so).
+Inputs pass the DAC, tiles multiply, the ADC converts each tile's currents, digital logic sums up. Where less work gives
+the same numbers, less is done: `xbarsim.paths` decides, and the plan says so.
 """
 
 from __future__ import annotations

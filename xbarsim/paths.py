@@ -14,15 +14,15 @@ from xbarsim.chip import Chip
 from xbarsim.converters import bits_for
 from xbarsim.errors import ChipError
 
-__all__ = ["NEAR_LEVEL", "PATHS", "PathName", "check_path", "choose"]
+__all__ = ["EXACT", "NEAR_LEVEL", "PATHS", "WORD", "PathName", "check_path", "choose"]
 
 PathName = Literal["auto", "linear", "collapsed", "bit-serial", "tiled", "solved", "per-cell"]
 PATHS: tuple[str, ...] = get_args(PathName)
 
-_EXACT = 2**53
+EXACT = 2**53
 """Whole numbers up to this are exact in double precision."""
 
-_WORD = 2**31
+WORD = 2**31
 """Sums of the bit-serial path stay below."""
 
 _WORTH = 12
@@ -120,7 +120,7 @@ def _not_lossless(chip: Chip, n_in: int) -> str:
     if not chip.adc.counts_levels or (chip.adc.bits is not None and chip.adc.bits < needed):
         return "conversion is not lossless"
     largest = n_in * _level_max(chip) * (levels**chip.mapping.weight_slices - 1)
-    return "" if largest < _EXACT else f"sums reach {largest:.1e}, more than double precision holds exactly"
+    return "" if largest < EXACT else f"sums reach {largest:.1e}, more than double precision holds exactly"
 
 
 def _not_in_words(chip: Chip, n_in: int) -> str:
@@ -130,7 +130,7 @@ def _not_in_words(chip: Chip, n_in: int) -> str:
     sums = chip.array.rows * dac.digit_max * (levels - 1)
     largest = sums if chip.adc.bits is None else max(sums, 2**chip.adc.bits)
     total = -(-n_in // chip.array.rows) * largest * _level_max(chip) // dac.digit_max
-    return "" if max(sums, total) < _WORD else f"sums of codes reach {total:.1e}, more than 32 bits hold"
+    return "" if max(sums, total) < WORD else f"sums of codes reach {total:.1e}, more than 32 bits hold"
 
 
 def _level_max(chip: Chip) -> int:

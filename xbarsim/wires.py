@@ -56,6 +56,19 @@ class Wires(Direct):
         )
 
     @property
+    def turn(self) -> tuple[slice, slice]:
+        """Rows and columns in the order in which the first is farthest from the sensed end, nearest to the driver."""
+        return slice(None, None, -1 if self.sense == "top" else 1), slice(
+            None, None, -1 if self.drive == "right" else 1
+        )
+
+    @property
+    def lines(self) -> tuple[float, float, float, float, bool, bool]:
+        """Resistances of an array in that order, and whether its lines are driven and sensed at both ends."""
+        both = self.drive == "both", self.sense == "both"
+        return self.r_wordline, self.r_bitline, self.r_driver, self.r_sense, *both
+
+    @property
     def are_ideal(self) -> bool:
         """Whether no resistance is left: every cell sees its full voltage."""
         return self.r_wordline == self.r_bitline == self.r_driver == self.r_sense == 0.0

@@ -108,11 +108,11 @@ class Writing:
             whole = whole_columns((stages.effective for stages in made), chip)
             against = "conductances are no levels"
             if whole is not None:
-                known = whole, self.tiling, self.inputs, adc
-                if path == "collapsed" and collapses(chip, *known):
+                known = self.tiling, self.inputs, adc
+                if path == "collapsed" and collapses(chip, whole, *known):
                     return CollapsedProduct(chip, whole, *parts, adc, dtype)
                 against = "stuck cells lead to sums beyond the codes"
-                if not (forced and path == "collapsed") and fits_words(chip, *known):
+                if not (forced and path == "collapsed") and fits_words(whole, *known):
                     return BitSerialProduct(chip, whole, *parts, adc, dtype)
             if forced:
                 raise ChipError(f"path = {path!r} does not apply to layer {self._layer!r}: {against}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 __all__ = [
     "F32",
@@ -18,6 +18,7 @@ __all__ = [
     "binary",
     "call",
     "declared",
+    "define",
     "element",
     "every",
     "index",
@@ -108,6 +109,18 @@ def binary(name: str) -> Any:
         return x(x, y), codegen
 
     return intrinsic(operation)
+
+
+def define(symbol: Any, name: str, kind: Any) -> None:
+    """Let an operator of two values of a kind of types be that instruction."""
+    act = binary(name)
+
+    @overload(symbol)
+    def _(x: Any, y: Any) -> Any:
+        def operate(x: Any, y: Any) -> Any:
+            return act(x, y)
+
+        return operate if isinstance(x, kind) and isinstance(y, kind) else None
 
 
 class Memory:

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, register_model
 
 from xbarsim_kernels._jit import kernel
-from xbarsim_kernels.emit import binary, pointer
+from xbarsim_kernels.emit import define, pointer
 from xbarsim_kernels.emit import splat as fill
 
 __all__ = [
@@ -188,20 +188,9 @@ reciprocal: Compiled = cast("Any", intrinsic(_reciprocal))
 transpose: Compiled = cast("Any", intrinsic(_transpose))
 
 
-def _define(symbol: Any, name: str) -> None:
-    act = binary(name)
-
-    @overload(symbol)
-    def _(x: Any, y: Any) -> Any:
-        def vectors(x: Any, y: Any) -> Any:
-            return act(x, y)
-
-        return vectors if isinstance(x, _Vector) and isinstance(y, _Vector) else None
-
-
-_define(operator.add, "fadd")
-_define(operator.sub, "fsub")
-_define(operator.mul, "fmul")
+define(operator.add, "fadd", _Vector)
+define(operator.sub, "fsub", _Vector)
+define(operator.mul, "fmul", _Vector)
 
 
 TILE = 4

@@ -13,9 +13,9 @@ from typing import Any, cast
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, register_model
 
-from xbarsim_kernels.emit import I32, binary, call, element, every, index, lanes, operands
+from xbarsim_kernels.emit import I32, call, define, element, every, index, lanes, operands
 from xbarsim_kernels.emit import splat as fill
 
 __all__ = ["GROUP", "LANES", "common", "load", "maximum", "minimum", "nearest", "rounded", "splat", "store", "unequal"]
@@ -141,17 +141,6 @@ minimum: Compiled = cast("Any", _choice("<"))
 maximum: Compiled = cast("Any", _choice(">"))
 
 
-def _define(symbol: Any, name: str) -> None:
-    act = binary(name)
-
-    @overload(symbol)
-    def _(x: Any, y: Any) -> Any:
-        def words(x: Any, y: Any) -> Any:
-            return act(x, y)
-
-        return words if isinstance(x, _Words) and isinstance(y, _Words) else None
-
-
 for _symbol, _name in (
     (operator.add, "add"),
     (operator.sub, "sub"),
@@ -161,4 +150,4 @@ for _symbol, _name in (
     (operator.lshift, "shl"),
     (operator.rshift, "ashr"),
 ):
-    _define(_symbol, _name)
+    define(_symbol, _name, _Words)

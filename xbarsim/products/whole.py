@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.currents import columns
-from xbarsim.paths import NEAR_LEVEL
+from xbarsim.paths import EXACT, NEAR_LEVEL, WORD
 from xbarsim.products.adc import Adc
 from xbarsim.products.logic import Logic
 from xbarsim.products.plain import PASS_ROWS, Levels
@@ -29,12 +29,6 @@ __all__ = ["BitSerialProduct", "CollapsedProduct", "collapses", "fits_words", "w
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
-
-_WORD = 2**31
-"""Words hold sums below."""
-
-_EXACT = 2.0**53
-"""Whole numbers below are exact in double precision."""
 
 _NO_READS = analog.Reads(np.uint64(0), 0, 1)
 
@@ -61,13 +55,13 @@ def collapses(chip: Chip, whole: Whole, tiling: Tiling, inputs: Inputs, adc: Adc
     levels, slices = chip.device.levels or 2, chip.mapping.weight_slices
     weight = (levels**slices - 1) // (levels - 1)
     total = float(np.abs(whole).sum(axis=0).max(initial=0)) * weight * _level_max(inputs)
-    return bool(adc.low <= lowest and highest <= adc.high and total < _EXACT)
+    return bool(adc.low <= lowest and highest <= adc.high and total < EXACT)
 
 
-def fits_words(chip: Chip, whole: Whole, tiling: Tiling, inputs: Inputs, adc: Adc) -> bool:
+def fits_words(whole: Whole, tiling: Tiling, inputs: Inputs, adc: Adc) -> bool:
     """Whether the sums of bits, and of codes over reads and tiles, fit into words."""
     codes = max(-adc.low, adc.high) * float(np.abs(inputs.shifts).sum()) * tiling.row_tiles
-    return max(codes, *map(abs, _extremes(whole, tiling, inputs))) < _WORD
+    return max(codes, *map(abs, _extremes(whole, tiling, inputs))) < WORD
 
 
 def _level_max(inputs: Inputs) -> float:
