@@ -11,8 +11,10 @@ def sweep(axes, chips=10, layers=("conv1", "conv2", "fc"), seed=0):
     rng = np.random.default_rng(seed)
     dims, shape = list(axes), [len(values) for values, _ in axes.values()]
     loss = sum(np.indices(shape)[i] * (0.06 if i == 0 else 0.1) for i in range(len(dims))) if dims else 0.0
-    top = 0.92 - np.asarray(loss)[..., None] + 0.02 * (1.0 + 5.0 * np.asarray(loss)[..., None]) * rng.normal(
-        size=(*shape, chips)
+    top = (
+        0.92
+        - np.asarray(loss)[..., None]
+        + 0.02 * (1.0 + 5.0 * np.asarray(loss)[..., None]) * rng.normal(size=(*shape, chips))
     )
     decibel = 30.0 - 60.0 * np.asarray(loss)[..., None, None] + rng.normal(size=(*shape, chips, len(layers)))
     decibel = decibel - 4.0 * np.arange(len(layers))
