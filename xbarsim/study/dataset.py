@@ -5,6 +5,7 @@ It is built from the records of finished chips, whatever their order. The file i
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -223,19 +224,21 @@ def write(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None
         "versions": json.dumps(versions()),
     }
     rest = dataset.drop_vars([*pictures, *({"portrait"} & set(dataset.coords))]).assign_attrs(added | dataset.attrs)
+    content = io.BytesIO()  # on a full disk the HDF5 library ends the process
     with new_file(path, force=force) as temporary:
-        _save(rest, temporary, None)
+        _save(rest, content, None)
         if pictures:
             names = {name: name.removeprefix(PREFIX) for name in pictures}
             kept = dataset[pictures].drop_attrs()
             names |= {str(dim): str(dim).removeprefix(PREFIX) for dim in kept.dims if dim != "portrait"}
-            _save(kept.rename(names), temporary, _GROUP)
+            _save(kept.rename(names), content, _GROUP)
+        temporary.write_bytes(content.getbuffer())
 
 
-def _save(dataset: xr.Dataset, path: Path, group: str | None) -> None:
+def _save(dataset: xr.Dataset, file: io.BytesIO, group: str | None) -> None:
     squeeze = {"zlib": True, "complevel": 1, "shuffle": True}
     encoding = {str(name): squeeze for name, one in dataset.data_vars.items() if one.dtype != object and one.ndim > 1}
-    dataset.to_netcdf(path, mode="a" if group else "w", group=group, engine="h5netcdf", encoding=encoding)
+    dataset.to_netcdf(file, mode="a" if group else "w", group=group, engine="h5netcdf", encoding=encoding)
 
 
 def read(path: str | Path) -> xr.Dataset:
