@@ -147,7 +147,7 @@ class Cluster:
     @property
     def room(self) -> int:
         """A few units a worker."""
-        return max(_AHEAD, _AHEAD * sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values()))) * _AHEAD
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Send it to the scheduler."""

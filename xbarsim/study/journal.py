@@ -46,7 +46,7 @@ class Journal:
     """
 
     def __init__(self, output: Path | None, *, force: bool = False) -> None:
-        self.path = None if output is None else output.with_name(f"{output.name}.journal")
+        self.path = None if output is None else self.beside(output)
         try:
             self._connect()
         except DataError:
@@ -54,6 +54,11 @@ class Journal:
                 raise
             self.path.unlink()
             self._connect()
+
+    @staticmethod
+    def beside(output: Path) -> Path:
+        """Where the journal of an output lies."""
+        return output.with_name(f"{output.name}.journal")
 
     @property
     def identity(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -22,7 +23,7 @@ from xbarsim.study.records import ChipRecord, PointRecord
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Output"]
+__all__ = ["Output", "finished"]
 
 _SAVE_SECONDS, _SAVE_SHARE = 10.0, 0.05
 """Time between two writings of the file: this much, and so much that writing takes no more than this share of it."""
@@ -162,7 +163,7 @@ class Output:
             plan.keys,
             self.chips.values(),
             self._points.values(),
-            plan.provenance | {"complete": int(complete)},
+            {**plan.provenance, "complete": int(complete)},
         )
 
     def _write(self, found: xr.Dataset) -> None:
@@ -173,3 +174,20 @@ class Output:
         with new_file(self._path, force=True) as temporary:
             dataset.write(found, temporary, force=True)
             Archive(self._plan.signature, tuple(points), tuple(chips)).append(temporary)
+
+
+def finished(plan: Plan, path: Path) -> list[ChipRecord]:
+    """Chips of a study that its output or journal has; nothing is written.
+
+    Raises
+    ------
+    XbarsimError
+        As for `Output`.
+    """
+    if Journal.beside(path).exists():
+        with closing(Journal(path)) as journal:
+            chips = journal.chips()
+    else:
+        chips = list(Archive.read(path).chips) if path.exists() else []
+    signature = plan.signature
+    return [record for record in chips if signature.has(record.point, record.seed)]
