@@ -32,6 +32,7 @@ __all__ = [
     "Spec",
     "Volt",
     "build",
+    "declared",
     "explain",
     "override",
 ]
@@ -231,3 +232,13 @@ def _unit(owners: list[type[BaseModel]], field: str) -> str | None:
 
 def _parts(annotation: Any) -> list[Any]:
     return [inner for part in get_args(annotation) for inner in (part, *_parts(part))]
+
+
+def declared(spec: BaseModel, name: str) -> tuple[str, str]:
+    """Unit and description of a dotted field, as the sections that this specification has declare it; "" without."""
+    *path, last = name.split(".")
+    owner: Any = spec
+    for key in path:
+        owner = getattr(owner, key, None)
+    field = type(owner).model_fields.get(last) if isinstance(owner, BaseModel) else None
+    return ("", "") if field is None else (_unit([type(owner)], last) or "", field.description or "")

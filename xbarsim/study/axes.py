@@ -1,8 +1,4 @@
-"""Axes: what a study varies, and what its points are called.
-
-Settings are dotted fields of the chip, "model", "manifest" or "chip", with a value each. A value of None restores a
-field's default, as ``--set field=none`` does.
-"""
+"""Axes: what a study varies, and what the places along each of its dimensions are called."""
 
 from __future__ import annotations
 
@@ -12,30 +8,25 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_serializer, model_validator
 
 from xbarsim.spec import Spec
+from xbarsim.study.settings import Setting, absent, text_of, valid_setting
 
-__all__ = ["OF_STUDY", "Axis", "Dimension", "Linear", "Log", "absent", "is_part", "located", "text_of", "valid_setting"]
-
-OF_STUDY = ("chip", "manifest", "model")
-"""Fields of the study itself that an axis may vary."""
+__all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of"]
 
 MOST = 100_000
 """Values of an axis, and points of a study."""
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_WHOLE = 2**63
 
 Number = (
     Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
     | Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
 )
-Setting = Mapping[str, Any]
 Scale = Literal["log", "linear", "category"]
 
 
@@ -51,6 +42,8 @@ class Dimension:
     """What is set at each place."""
     scale: Scale
     """How places lie beside each other in a plot."""
+    own_field: str | None = None
+    """The field whose values the places are called by; None where they have labels."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -205,10 +198,10 @@ class Axis(Spec):
         settings = tuple(dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
         if self.labels is not None:
             return Dimension(self.dim, self.labels, settings, "category")
-        coords = _coords(next(iter(columns.values())))
+        coords = coords_of(next(iter(columns.values())))
         if len(set(coords)) < len(coords):  # the first field of a zip need not tell its places apart
-            coords = tuple(", ".join(map(text_of, setting.values())) for setting in settings)
-        return Dimension(self.dim, coords, settings, "log" if self.log else _scale(coords))
+            return Dimension(self.dim, _joined(settings), settings, "category")
+        return Dimension(self.dim, coords, settings, "log" if self.log else _scale(coords), next(iter(columns)))
 
 
 def _settled(field: Any, values: Any, info: ValidationInfo) -> Any:
@@ -219,95 +212,7 @@ def _settled(field: Any, values: Any, info: ValidationInfo) -> Any:
     return tuple(valid_setting(str(field), value, info) for value in values)
 
 
-def valid_setting(field: str, value: Any, info: ValidationInfo) -> Any:
-    """A value as TOML has it, None for "none", paths made absolute.
-
-    Raises
-    ------
-    ValueError
-        It is nothing that TOML has, or no finite number of 64 bits.
-    """
-    if hasattr(value, "tolist"):  # NumPy's
-        value = value.tolist()
-    if value is None or value == "none":
-        return None
-    if field == "chip" and isinstance(value, Spec):
-        value = value.model_dump(mode="json", exclude_none=True)
-    folder = (info.context or {"folder": Path.cwd()}).get("folder")
-    return _plain(field, value, folder)
-
-
-def _plain(field: str, value: Any, folder: Path | None) -> Any:
-    if isinstance(value, Path):
-        value = str(value)
-    if isinstance(value, str):
-        is_path = field in (*OF_STUDY, "faults.map") or field.rpartition(".")[2] == "file"
-        return located(value, folder) if is_path else value
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float):
-        if not (-_WHOLE <= value < _WHOLE if isinstance(value, int) else math.isfinite(value)):
-            raise ValueError(f"{field} = {value if isinstance(value, float) else '...'} is no finite number of 64 bits")
-        return value
-    if isinstance(value, Mapping):
-        below = "" if field == "chip" else f"{field}."
-        return {str(key): _plain(f"{below}{key}", item, folder) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(field, item, folder) for item in value]
-    raise ValueError(f"{field} = {value!r} is not valid: values are numbers, text, true or false, lists or tables")
-
-
-def located(text: str, folder: Path | None) -> str:
-    """A path made absolute; what looks like a name and is no file in the folder stays a name.
-
-    Raises
-    ------
-    ValueError
-        It is empty, or nothing that a path can be.
-    """
-    if not text or "\0" in text:
-        raise ValueError(f"{text!r} is neither a name nor a path")
-    if folder is None:
-        return text
-    path = Path(text)
-    is_name = path.name == text and not path.suffix and "*" not in text
-    try:
-        if is_name and not (folder / path).exists():
-            return text
-        return str((folder / path).resolve())
-    except OSError as error:
-        raise ValueError(f"{text[:100]}: {error.strerror or error}") from None
-
-
-def absent(value: Any) -> Any:
-    """How a value is written: None as "none"."""
-    return "none" if value is None else value
-
-
-def is_part(field: str, other: str) -> bool:
-    """Whether a field is another one, or belongs to the section that the other one is."""
-    return field == other or field.startswith(f"{other}.")
-
-
-def text_of(value: Any) -> str:
-    """A value in a few words."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        path = Path(value)
-        return path.stem if path.is_absolute() and path.stem else value
-    if isinstance(value, Mapping):
-        items = {str(key): item for key, item in value.items() if not (key == "name" and "device" in value)}
-        if "device" in value:  # a whole chip
-            return str(value.get("name", "chip"))
-        kind = [text_of(items.pop("kind"))] if "kind" in items else []
-        return ", ".join(kind + [f"{key} = {text_of(item)}" for key, item in items.items()])
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(text_of, value))}]"
-    return "none" if value is None else repr(value)
-
-
-def _coords(values: Sequence[Any]) -> tuple[float | int | str, ...]:
+def coords_of(values: Sequence[Any]) -> tuple[float | int | str, ...]:
     """Numbers where all are, else text."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         whole = all(isinstance(value, int) for value in values)
@@ -316,6 +221,14 @@ def _coords(values: Sequence[Any]) -> tuple[float | int | str, ...]:
     if len(set(short)) == len(short):
         return short
     return tuple(value if isinstance(value, str) else text_of(value) for value in values)
+
+
+def _joined(settings: Sequence[Setting]) -> tuple[str, ...]:
+    """Texts for the places of a zip."""
+    texts = tuple(", ".join(map(text_of, setting.values())) for setting in settings)
+    if len(set(texts)) == len(texts):
+        return texts
+    return tuple(", ".join(str(absent(value)) for value in setting.values()) for setting in settings)
 
 
 def _scale(coords: Sequence[float | int | str]) -> Scale:

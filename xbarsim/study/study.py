@@ -23,8 +23,9 @@ from xbarsim.errors import ChipError, StudyError, XbarsimError
 from xbarsim.metrics import metrics_of
 from xbarsim.paths import PathName
 from xbarsim.spec import Count, Direct, Positive, Spec, explain
-from xbarsim.study.axes import MOST, OF_STUDY, Axis, Dimension, absent, is_part, located, text_of, valid_setting
+from xbarsim.study.axes import MOST, Axis, Dimension
 from xbarsim.study.point import Point
+from xbarsim.study.settings import OF_STUDY, absent, folder_of, is_part, located, text_of, valid_setting
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,10 +122,10 @@ class Study(Direct):
         if isinstance(value, Path):
             value = str(value)
         if isinstance(value, str):
-            return value if info.field_name == "chip" and value in Chip.presets() else located(value, _folder(info))
+            return value if info.field_name == "chip" and value in Chip.presets() else located(value, folder_of(info))
         if info.field_name == "chip" and isinstance(value, Mapping):
             try:
-                return Chip.model_validate(dict(value), context={"folder": _folder(info)})
+                return Chip.model_validate(dict(value), context={"folder": folder_of(info)})
             except ValidationError as error:
                 raise ValueError(explain(Chip, value, error, "chip")) from None
         if info.field_name == "chip" and not isinstance(value, Chip | None):
@@ -361,10 +362,6 @@ class _Bases(dict[Any, Chip]):
                 source = Chip.from_toml(tomli_w.dumps(source))
             self[key] = source if isinstance(source, Chip) else Chip.load(source)
         return super().__getitem__(key)
-
-
-def _folder(info: ValidationInfo) -> Path | None:
-    return (info.context or {"folder": Path.cwd()}).get("folder")
 
 
 def _settings(table: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def sweep(
         A field, value or axis is invalid, or an object did not come from a file that can be read again.
     """
     of_run = {name: options.pop(name) for name in _OF_RUN if name in options}
-    fields = {"chip": str(chip) if isinstance(chip, Path) else chip, "model": _path_of(model, options.get("manifest"))}
+    fields: dict[str, Any] = {"model": _path_of(model, options.get("manifest")), "chip": chip}
     fields["axes"] = (
         [{"field": field, "values": values} for field, values in axes.items()] if isinstance(axes, Mapping) else axes
     )
@@ -93,14 +93,9 @@ def _of_dataset(name: str, data: Dataset, pixels: Pixels | None) -> dict[str, An
     found: dict[str, Any] = {name: str(data.path.resolve()), limit: data.n_samples}
     if data.pixels is not None:
         own = data.pixels
-        if own.scale == 1.0 and set(_each(own.mean)) == {0.0} and set(_each(own.std)) == {1.0}:
-            # bytes that are fed as bytes: a model of whole numbers takes no factors
+        if all(value.dtype.kind in "iub" for value in data.part(0, 1).values()):  # fed as they are, without factors
             own = replace(own, scale=None, mean=None, std=None)
         if pixels not in (None, own):
             raise StudyError(f"sweep: {name} was loaded with other pixels ({own}) than {pixels}")
         found["pixels"] = own
     return found
-
-
-def _each(value: Any) -> tuple[float, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value,)
