@@ -6,6 +6,7 @@ is extended takes up its chips from here.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,20 +31,20 @@ class Archive:
     points: tuple[PointRecord, ...]
     chips: tuple[ChipRecord, ...]
 
-    def append(self, path: Path) -> None:
-        """Add the records to an HDF5 file."""
+    def append(self, content: io.BytesIO) -> None:
+        """Add the records to an HDF5 file in memory."""
         import h5py
 
-        with h5py.File(path, "a") as file:
+        with h5py.File(content, "r+") as file:
             group = file.create_group(_GROUP)
             _write_lines(group, "signature", [self.signature.to_json()])
             _write_lines(group, "points", (record.to_json() for record in self.points))
             _write_lines(group, "chips", (record.to_json() for record in self.chips))
             portraits = group.create_group("portraits")
             for record in self.points:
-                content = record.portrait_bytes()
-                if content is not None:
-                    portraits.create_dataset(record.point, data=np.frombuffer(content, np.uint8))
+                picture = record.portrait_bytes()
+                if picture is not None:
+                    portraits.create_dataset(record.point, data=np.frombuffer(picture, np.uint8))
 
     @staticmethod
     def read(path: Path) -> Archive:

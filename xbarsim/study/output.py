@@ -171,9 +171,10 @@ class Output:
             return
         points = (self._points[key] for key in sorted(self._points))
         chips = (self.chips[key] for key in sorted(self.chips))
+        content = dataset.encoded(found)
+        Archive(self._plan.signature, tuple(points), tuple(chips)).append(content)
         with new_file(self._path, force=True) as temporary:
-            dataset.write(found, temporary, force=True)
-            Archive(self._plan.signature, tuple(points), tuple(chips)).append(temporary)
+            temporary.write_bytes(content.getbuffer())
 
 
 def finished(plan: Plan, path: Path) -> list[ChipRecord]:
