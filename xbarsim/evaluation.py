@@ -26,6 +26,7 @@ from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
 from xbarsim.metrics import Metric
 from xbarsim.network import Ensemble
 from xbarsim.paths import PathName
+from xbarsim.portrait import Portrait, portray
 from xbarsim.reference import Reference, batches
 from xbarsim.threads import side_by_side
 
@@ -41,7 +42,7 @@ _TOGETHER = 16
 """Chips that pass over the data together, at most: more gain nothing."""
 _WORK = 5e10
 """Multiplications of those chips, at most: a pass takes seconds, as what is not finished is lost when interrupted."""
-_CELLS = 5e7
+_WEIGHTS = 5e7
 """Weights of those chips, at most: each takes several bytes of memory."""
 
 
@@ -63,6 +64,7 @@ def evaluate(
     dtype: npt.DTypeLike = np.float32,
     faults: FaultMap | None = None,
     path: PathName = "auto",
+    portrait: bool = False,
     reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -106,6 +108,8 @@ def evaluate(
         Faults of every chip, instead of drawing them.
     path : str
         How products are computed, as for `Macro`; the fastest way by default.
+    portrait : bool
+        Whether to look at the first seed's chip (`Evaluation.portrait`), which programs it once more, part by part.
     reference : Reference, optional
         What the digital network makes of these data (`Reference.of`), if it is known already. Metrics, output and
         monitor are then those with which it was made.
@@ -144,6 +148,7 @@ def evaluate(
         share = max(1, (os.cpu_count() or 1) // min(workers, len(groups)))
         given = None if threads is None else check_number(threads, "threads", 1)
         stop = threading.Event()
+        portraits: list[Portrait] = []
 
         def one(group: Sequence[int]) -> list[ChipFigures]:
             programmed = [
@@ -161,7 +166,10 @@ def evaluate(
             ]
             # more than the processors that other chips leave would only wait for each other
             used = min(share, given or programmed[0].threads)
-            return _run(Ensemble(programmed), data, reference, batch, memory, used, progress or _quiet, stop)
+            found = _run(Ensemble(programmed), data, reference, batch, memory, used, progress or _quiet, stop)
+            if portrait and group[0] == seeds[0]:
+                portraits.append(portray(programmed[0], data))
+            return found
 
         finished, complete = _run_all(one, groups, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
@@ -177,6 +185,7 @@ def evaluate(
         digital=reference.figures,
         chips=chips,
         complete=complete,
+        portrait=portraits[0] if portraits and seeds[0] in finished else None,
     )
 
 
@@ -187,9 +196,10 @@ def _quiet(samples: int) -> None:
 def _groups(network: Network, chip: Chip, samples: int, seeds: Sequence[int], workers: int) -> list[Sequence[int]]:
     """Seeds of the chips that pass over the data together."""
     work = samples * network.multiplications(chip)
-    cells = sum(layer.n_weights for layer in network.partition_for(chip).layers)
-    together = min(_TOGETHER, int(_WORK / work), int(_CELLS / max(1, cells)), -(-len(seeds) // workers))
-    return [seeds[start : start + max(1, together)] for start in range(0, len(seeds), max(1, together))]
+    weights = sum(layer.n_weights for layer in network.partition_for(chip).layers)
+    most = min(_TOGETHER, _WORK / max(1.0, work), _WEIGHTS / max(1, weights), -(-len(seeds) // workers))
+    size = max(1, int(most))
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
 
 
 class _StoppedError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from xbarsim.checks import check_number
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
+from xbarsim.network.crossbars import Observer
 from xbarsim.network.executor import Executor
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Partition
@@ -109,6 +109,7 @@ class ProgrammedNetwork:
         capture: Collection[str] = (),
         memory: int | None = None,
         threads: int | None = None,
+        observer: Observer | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the network on this chip.
 
@@ -133,6 +134,8 @@ class ProgrammedNetwork:
             summary says, which a limit makes sure of but cannot change.
         threads
             Blocks of samples that are computed side by side; by default `threads`.
+        observer
+            Is told what goes into each layer: the layer, the activation, and how many samples that is.
 
         Returns
         -------
@@ -144,7 +147,7 @@ class ProgrammedNetwork:
             Inputs, outputs or layers do not fit the model, the smallest block does not fit into memory, or inputs take
             a branch that no calibration input took.
         """
-        (found,) = _run(self, self._executor, feeds, first_sample, outputs, capture, memory, threads)
+        (found,) = _run(self, self._executor, feeds, first_sample, outputs, capture, memory, threads, observer)
         return found
 
 
@@ -211,6 +214,7 @@ def _run(
     capture: Collection[str],
     memory: int | None,
     threads: int | None,
+    observer: Observer | None = None,
 ) -> list[dict[str, npt.NDArray[Any]]]:
     """Outputs on all chips of an executor, of which ``chip`` is one."""
     network = chip.network
@@ -222,12 +226,17 @@ def _run(
     memory = None if memory is None else check_number(memory, "memory", 1)
     threads = chip.threads if threads is None else check_number(threads, "threads", 1)
     batching = network.batching_for(checked, chip.chip)
-    observer = partial(_check_reached, chip.layers)
-    return executor.run(checked, batching, int(first_sample), wanted, observer, memory, threads)
+
+    def told(layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
+        _check_reached(chip.layers[layer.name], layer)
+        if observer is not None:
+            observer(layer, x, samples)
+
+    return executor.run(checked, batching, int(first_sample), wanted, told, memory, threads)
 
 
-def _check_reached(layers: Mapping[str, Sequence[Macro]], layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
-    for macro in layers[layer.name]:
+def _check_reached(macros: Sequence[Macro], layer: Layer) -> None:
+    for macro in macros:
         if macro.ranges is not None and not macro.ranges.reached:
             raise DataError(
                 f"layer {layer.name!r} has no converter ranges: the calibration inputs took another branch; "
