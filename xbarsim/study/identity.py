@@ -90,8 +90,8 @@ class Plan:
     """Of each point."""
     keys: tuple[str, ...]
     """Identity of each point."""
-    data: str
-    """Path of the data."""
+    provenance: Mapping[str, str]
+    """Paths and digests, for the attributes of the data set."""
 
     @staticmethod
     def of(study: Study) -> Plan:
@@ -125,10 +125,15 @@ class Plan:
         )
         common = _common(task)
         found = tuple(models[point.model, point.manifest] for point in study.points)
-        keys = tuple(
-            _key(common, task, model, point.chip) for model, point in zip(found, study.points, strict=True)
-        )
-        return Plan(study, task, found, keys, str(data.path))
+        keys = tuple(_key(common, task, model, point.chip) for model, point in zip(found, study.points, strict=True))
+        ranges = f"first {count} samples of {given.path} (sha256 {given.digest})"
+        provenance = {
+            "model_sha256": json.dumps({model.name: model.digest for model in found}),
+            "data": str(data.path),
+            "data_sha256": data.digest,
+            "calibration": ranges if any(point.chip.needs_calibration for point in study.points) else "none",
+        }
+        return Plan(study, task, found, keys, provenance)
 
     @property
     def signature(self) -> Signature:
