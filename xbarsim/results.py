@@ -205,8 +205,14 @@ def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
                 *((key, item) for key, item in file.items() if isinstance(item, h5py.Group)),
             ]:
                 if "chip" in group.attrs:
-                    data = {key: item[()] for key, item in group.items() if isinstance(item, h5py.Dataset)}
-                    runs[name] = common | dict(group.attrs) | {"data": data}
+                    items = {key: item for key, item in group.items() if isinstance(item, h5py.Dataset)}
+                    digital = {
+                        key.removeprefix("metric_"): float(item.attrs["digital"])
+                        for key, item in items.items()
+                        if "digital" in item.attrs
+                    }
+                    data = {key: item[()] for key, item in items.items()}
+                    runs[name] = common | dict(group.attrs) | {"data": data, "digital": digital}
             return runs
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file'}") from None
