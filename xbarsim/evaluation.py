@@ -23,6 +23,7 @@ from xbarsim.faultmap import FaultCount, FaultMap
 from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
 from xbarsim.metrics import Metric
 from xbarsim.paths import PathName
+from xbarsim.portrait import Portrait, portray
 from xbarsim.reference import Reference, Tally, batches
 from xbarsim.threads import side_by_side
 
@@ -53,6 +54,7 @@ def evaluate(
     dtype: npt.DTypeLike = np.float32,
     faults: FaultMap | None = None,
     path: PathName = "auto",
+    portrait: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a network on simulated chips.
@@ -95,6 +97,8 @@ def evaluate(
         Faults of every chip, instead of drawing them.
     path : str
         How products are computed, as for `Macro`; the fastest way by default.
+    portrait : bool
+        Whether to look at the first seed's chip (`Evaluation.portrait`), which programs it once more, part by part.
     progress : callable, optional
         Called with the number of samples just finished.
 
@@ -126,6 +130,7 @@ def evaluate(
         stop = threading.Event()
         share = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))
         given = None if threads is None else check_number(threads, "threads", 1)
+        portraits: list[Portrait] = []
 
         def one(seed: int) -> ChipFigures:
             programmed = network.program(
@@ -140,7 +145,10 @@ def evaluate(
             )
             # more than the processors that other chips leave would only wait for each other
             used = min(share, given or programmed.threads)
-            return _figures(programmed, data, reference, seed, batch, memory, used, progress or _quiet, stop)
+            found = _figures(programmed, data, reference, seed, batch, memory, used, progress or _quiet, stop)
+            if portrait and seed == seeds[0]:
+                portraits.append(portray(programmed, data))
+            return found
 
         finished, complete = _run_all(one, seeds, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
@@ -156,6 +164,7 @@ def evaluate(
         digital=reference.figures,
         chips=chips,
         complete=complete,
+        portrait=portraits[0] if portraits and seeds[0] in finished else None,
     )
 
 

@@ -12,6 +12,7 @@ from xbarsim.chip import Chip
 from xbarsim.faultmap import FaultCount
 from xbarsim.macro import Activity
 from xbarsim.metrics import Metric
+from xbarsim.portrait import Portrait
 
 __all__ = ["ChipFigures", "Evaluation", "LayerFigures"]
 
@@ -100,6 +101,8 @@ class Evaluation:
     """Results of each chip."""
     complete: bool
     """False if the evaluation was interrupted: the chips are those that were finished."""
+    portrait: Portrait | None = None
+    """What the first seed's chip looks like, if asked for and finished."""
 
     def figures(self, metric: str) -> npt.NDArray[np.float64]:
         """A metric's figure of each chip; NaN where it was not measured."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -199,6 +199,16 @@ class Macro:
         return self._inputs.shift
 
     @property
+    def inputs(self) -> Inputs:
+        """How inputs become levels, and levels the digits of each read."""
+        return self._inputs
+
+    @property
+    def adc(self) -> Adc | None:
+        """The converters; None where conversion is ideal."""
+        return self._adc
+
+    @property
     def stages(self) -> Stages:
         """Cells at every stage.
 
@@ -206,6 +216,10 @@ class Macro:
         are programmed again, which gives the same cells.
         """
         return self._writing.stages
+
+    def by_rows(self) -> Iterator[tuple[Tiling, Stages]]:
+        """`stages` some rows of arrays at a time, each with its part of the tiling; in little memory, if not held."""
+        return self._writing.by_rows()
 
     @property
     def path(self) -> str:

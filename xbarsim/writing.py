@@ -90,6 +90,15 @@ class Writing:
         """Cells at every stage; held only where wires had to be solved for them."""
         return self._held or self._write(check_weights(self._given), self.tiling)
 
+    def by_rows(self) -> Iterator[tuple[Tiling, Stages]]:
+        """The same some rows of arrays at a time, each with its part of the tiling; all at once where they are held."""
+        if self._held:
+            yield self.tiling, self._held
+            return
+        weights = check_weights(self._given)
+        for part in self.tiling.parts(_PART):
+            yield part, self._write(weights, part)
+
     def product(self, path: str, adc: Adc | None, dtype: npt.DTypeLike, *, forced: bool) -> Product:
         """What the matrix is multiplied with on a path; sets the faults, the weights without cells, and the result of
         inputs of zero (None for none).

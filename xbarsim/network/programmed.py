@@ -14,7 +14,7 @@ from xbarsim.checks import check_number
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
-from xbarsim.network.executor import Executor
+from xbarsim.network.executor import Executor, Observer
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Partition
 from xbarsim.network.store import save
@@ -112,6 +112,7 @@ class ProgrammedNetwork:
         capture: Collection[str] = (),
         memory: int | None = None,
         threads: int | None = None,
+        observer: Observer | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
         """Outputs of the network on this chip.
 
@@ -136,6 +137,8 @@ class ProgrammedNetwork:
             summary says, which a limit makes sure of but cannot change.
         threads
             Blocks of samples that are computed side by side; by default `threads`.
+        observer
+            Is told what goes into each layer: the layer, the activation, and how many samples that is.
 
         Returns
         -------
@@ -156,11 +159,17 @@ class ProgrammedNetwork:
         memory = None if memory is None else check_number(memory, "memory", 1)
         threads = self.threads if threads is None else check_number(threads, "threads", 1)
         batching = network.batching_for(checked, self.chip)
+
+        def told(layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
+            self._check_reached(layer)
+            if observer is not None:
+                observer(layer, x, samples)
+
         return self._executor.run(
-            checked, batching, int(first_sample), wanted, observer=self._check_reached, memory=memory, threads=threads
+            checked, batching, int(first_sample), wanted, observer=told, memory=memory, threads=threads
         )
 
-    def _check_reached(self, layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
+    def _check_reached(self, layer: Layer) -> None:
         for macro in self.layers[layer.name]:
             if macro.ranges is not None and not macro.ranges.reached:
                 raise DataError(
