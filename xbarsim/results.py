@@ -199,7 +199,8 @@ def _dataset(group: Any, name: str, data: npt.NDArray[Any], unit: str, scales: l
 def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
     """Figures and attributes of every run in a file, by group name ("" for the file itself).
 
-    The entry ``data`` has the arrays, ``digital`` the digital network's figures by metric, ``portrait`` the `Portrait` of the first chip, or None.
+    The entry ``data`` has the arrays, ``digital`` the digital network's figures by metric, ``portrait`` the `Portrait`
+    of the first chip, or None.
 
     Raises
     ------
@@ -226,11 +227,15 @@ def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
                         if "digital" in item.attrs
                     }
                     data = {key: item[()] for key, item in items.items()}
-                    runs[name] = common | dict(group.attrs) | {
-                        "data": data,
-                        "digital": digital,
-                        "portrait": _read_portrait(group),
-                    }
+                    runs[name] = (
+                        common
+                        | dict(group.attrs)
+                        | {
+                            "data": data,
+                            "digital": digital,
+                            "portrait": _read_portrait(group),
+                        }
+                    )
             return runs
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file'}") from None

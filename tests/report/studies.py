@@ -51,7 +51,11 @@ def study(
         scale = "log" if spread else "linear" if numeric else "category"
         titles = {"faults.rate": "failure rate", "mapping.kind": "mapping"}
         kept = list(values) if numeric else np.array(values, object)
-        coords[name] = (name, kept, {"field": field, "units": "", "long_name": titles.get(field, field), "scale": scale})
+        coords[name] = (
+            name,
+            kept,
+            {"field": field, "units": "", "long_name": titles.get(field, field), "scale": scale},
+        )
     loss = np.zeros((*shape, chips))
     for place in np.ndindex(*shape):
         here = {field: values[i] for (field, values), i in zip(axes.items(), place, strict=True)}

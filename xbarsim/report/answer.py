@@ -54,7 +54,7 @@ def cases(view: View, along: int) -> list[Case]:
     for index in np.ndindex(*(len(axis.texts) for axis in others)):
         place: list[int | slice] = [int(i) for i in index]
         place.insert(along, slice(None))
-        found.append(Case(tuple(place), ", ".join(axis.texts[i] for axis, i in zip(others, index, strict=True))))
+        found.append(Case(tuple(place), ", ".join(axis.label(i) for axis, i in zip(others, index, strict=True))))
     return found
 
 
@@ -79,16 +79,18 @@ def _one(view: View, metric: Metric) -> str:
     many = f"{found.chips} simulated chips reach" if found.chips > 1 else "One simulated chip reaches"
     mean = f"{metric.text(found.mean)}{metric.unit}"
     spread = f" in the mean (standard deviation {metric.text(found.spread)})" if found.chips > 1 else ""
-    if math.isnan(digital) or metric.best is not None:
-        return f"{many} a figure of {mean} for {metric.title}{spread}."
-    rest = _against(metric, found.mean, digital)
-    return f"{many} {mean} {metric.title}{spread}{rest}."
+    rest = "" if math.isnan(digital) or metric.best is not None else _against(metric, found.mean, digital)
+    return f"{many} {_named(metric, mean)}{spread}{rest}."
+
+
+def _named(metric: Metric, value: str) -> str:
+    return f"{value} {metric.title}" if metric.share else f"{metric.title} {value}"
 
 
 def _against(metric: Metric, mean: float, digital: float) -> str:
     own = f"{metric.text(digital)}{metric.unit}"
     if not metric.share:
-        return f"; the digital network reaches {own}"
+        return f"; the digital network has {own}"
     loss = digital - mean
     if abs(loss) < 0.005:
         return f", as the digital network does ({own})"
@@ -101,19 +103,19 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
     axis, found = view.axes[along], cases(view, along)
     losses = [_losses(view, metric, case) for case in found]
     texts = [_limit(axis, loss) for loss in losses]
-    name = axis.title.partition(" [")[0]
-    lead = f"The mean loss of {metric.title} stays below {plain(BEARABLE, 0)} points"
+    lead = f"In the mean, less than {plain(BEARABLE, 0)} points of {metric.title} are lost"
     if len(found) == 1:
-        return Answer(f"{lead} {texts[0]} ({name}).")
+        return Answer(f"{lead} {texts[0]}.")
     if len(found) <= _NAMED:
-        items = tuple((case.label, text) for case, text in zip(found, texts, strict=True))
-        return Answer(f"{lead}, along {name}:", items)
+        return Answer(f"{lead}:", tuple((case.label, text) for case, text in zip(found, texts, strict=True)))
     borne = [int((loss < BEARABLE).sum()) for loss in losses]
     best, worst = int(np.argmax(borne)), int(np.argmin(borne))
     if borne[best] == borne[worst]:
-        return Answer(f"{lead} at {borne[best]} of {len(axis.texts)} values of {name} in each of {len(found)} cases.")
+        return Answer(
+            f"{lead} at {borne[best]} of {len(axis.texts)} values of {axis.name} in each of {len(found)} cases."
+        )
     items = tuple((found[number].label, texts[number]) for number in (best, worst))
-    return Answer(f"{lead} at most values of {name} in the first of these two of {len(found)} cases, at fewest in the second:", items)
+    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items)
 
 
 def _losses(view: View, metric: Metric, case: Case) -> npt.NDArray[np.float64]:
@@ -127,19 +129,19 @@ def _limit(axis: Axis, losses: npt.NDArray[np.float64]) -> str:
     order = [int(i) for i in np.argsort(np.array(axis.values)) if not math.isnan(losses[i])]
     texts, borne = [axis.texts[i] for i in order], [bool(losses[i] < BEARABLE) for i in order]
     if not borne:
-        return "nowhere that was computed, as no chip was run"
-    if all(borne):
-        return f"at all values computed, {texts[0]} to {texts[-1]}" if len(texts) > 1 else f"at {texts[0]}"
+        return "nowhere, as no chip was run"
     if not any(borne):
         least = min(order, key=lambda i: losses[i])
-        return f"at no value computed (least lost: {plain(float(losses[least]), 1)} points at {axis.texts[least]})"
-    turns = sum(one != other for one, other in zip(borne, borne[1:], strict=False))
-    if turns > 1:
-        return "at " + ", ".join(text for text, good in zip(texts, borne, strict=True) if good) + ", not in between"
-    turn = next(i for i in range(1, len(borne)) if borne[i] != borne[i - 1])
-    if borne[0]:
-        return f"up to {texts[turn - 1]}; the limit lies between {texts[turn - 1]} and {texts[turn]}"
-    return f"from {texts[turn]} on; the limit lies between {texts[turn - 1]} and {texts[turn]}"
+        return f"at no {axis.name} that was run; least, {plain(float(losses[least]), 1)} points, at {axis.texts[least]}"
+    if all(borne):
+        return f"at every {axis.name} that was run, {' to '.join(dict.fromkeys((texts[0], texts[-1])))}"
+    turns = [i for i in range(1, len(borne)) if borne[i] != borne[i - 1]]
+    if len(turns) > 1:
+        good = ", ".join(text for text, is_good in zip(texts, borne, strict=True) if is_good)
+        return f"at {axis.name} {good}, but not at all values between"
+    below, above = texts[turns[0] - 1], texts[turns[0]]
+    reach = f"up to {axis.name} {below}" if borne[0] else f"from {axis.name} {above} on"
+    return f"{reach}; the limit lies between {below} and {above}"
 
 
 def _extremes(view: View, metric: Metric) -> Answer:

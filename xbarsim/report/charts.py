@@ -6,7 +6,6 @@ Marks and texts are placed by percent and so keep their size whatever the width;
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ def curves(view: View, metric: Metric, along: int) -> Curves:
     notes += [] if frugal else ["each dot a chip"]
     notes += [f"{len(shown)} of {len(groups)} panels are shown"] if len(shown) < len(groups) else []
     return Curves(
-        title=f"{_capital(metric.title)} against {axis.title.partition(' [')[0]}",
+        title=f"{_capital(metric.title)} against {axis.name}",
         x_title=axis.title,
         y_title=f"{metric.title} [%]" if metric.share else metric.title,
         x_ticks=x.ticks(),
@@ -158,7 +157,9 @@ def strips(view: View, metric: Metric) -> Strips:
         marks = (_mark(x, 0.5, found, 0, tip),) if math.isfinite(found.mean) else ()
         value = f"{metric.text(found.mean)}{metric.unit}"
         dots = _dots((x.at(v), 0.5 + 0.5 * shift) for v, shift in _spread(figures[place]))
-        rows.append(Row(view.label(place) or "all chips", value, marks, ((0, dots),), x.at(own) if own == own else None))
+        rows.append(
+            Row(view.label(place) or "all chips", value, marks, ((0, dots),), x.at(own) if own == own else None)
+        )
     hidden = len(view.places) - len(rows)
     note = "Each dot a chip; a mark is their mean, the bar its 95 % confidence interval."
     return Strips(
@@ -176,7 +177,7 @@ def layer_strips(view: View, places: Sequence[tuple[int, ...]]) -> Strips | None
     """Signal to error of each layer at some points; None where it was not measured."""
     table = view.layer("signal_to_error_db")
     chosen = list(places)[:STYLES]
-    if not np.isfinite(table[tuple(np.array(chosen).T)] if view.axes else table).any():
+    if not any(np.isfinite(table[place]).any() for place in chosen):
         return None
     found = {(place, number): statistics(table[place][:, number]) for place in chosen for number in _layers(view)}
     x = scale_of([one.mean for one in found.values()], least=1.0)
@@ -201,14 +202,13 @@ def layer_strips(view: View, places: Sequence[tuple[int, ...]]) -> Strips | None
 
 def shares(title: str, x_title: str, parts: Sequence[tuple[str, float]], note: str) -> Strips:
     """Bars from zero to shares of one, a row each."""
-    x = Scale(0.0, 1.0)
     rows = []
     for label, value in parts:
         text = f"{plain(100.0 * value, 1)} %"
         end = min(max(value, 0.0), 1.0)
         rows.append(Row(label, text, (Mark(end, 0.5, 0.0, end, 0, f"{label}\n{text}"),), (), None))
     ticks = tuple(Tick(tick, f"{100 * tick:.0f}") for tick in (0.0, 0.25, 0.5, 0.75, 1.0))
-    return Strips(title, x_title, ticks if x.high == 1.0 else (), (), "", tuple(rows), note, kind="bars")
+    return Strips(title, x_title, ticks, (), "", tuple(rows), note, kind="bars")
 
 
 def _grouped(view: View, along: int) -> list[tuple[str, list[tuple[str, Case]]]]:
@@ -220,7 +220,7 @@ def _grouped(view: View, along: int) -> list[tuple[str, list[tuple[str, Case]]]]
     line = max(fitting, key=lambda number: len(view.axes[number].texts)) if fitting else None
     panels: dict[str, list[tuple[str, Case]]] = {}
     for case in every:
-        named = [(number, axis.texts[index]) for number, axis, index in _held(view, case)]
+        named = [(number, axis.label(index)) for number, axis, index in _held(view, case)]
         title = ", ".join(text for number, text in named if number != line)
         label = next((text for number, text in named if number == line), "")
         panels.setdefault(title, []).append((label, case))
@@ -273,7 +273,7 @@ def _mark(along: Scale, across: float, found: Statistics, style: int, tip: str) 
 
 
 def _tip(view: View, metric: Metric, place: tuple[int, ...], found: Statistics, digital: float) -> str:
-    lines = [f"{axis.title.partition(' [')[0]}: {axis.texts[i]}" for axis, i in zip(view.axes, place, strict=True)]
+    lines = [f"{axis.name}: {axis.texts[i]}" for axis, i in zip(view.axes, place, strict=True)]
     interval = f" ± {metric.text(found.half)} (95 % interval)" if math.isfinite(found.half) else ""
     lines.append(f"{metric.title}: {metric.text(found.mean)}{metric.unit}{interval}")
     if found.chips > 1:
@@ -333,8 +333,3 @@ def _layers(view: View) -> range:
 
 def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
-
-
-def spread_evenly(count: int, most: int) -> list[int]:
-    """At most so many of 0 ... count - 1, the first and the last among them."""
-    return sorted({round(i) for i in itertools.islice(np.linspace(0, count - 1, min(count, most)).tolist(), most)})

@@ -142,7 +142,13 @@ def _png(codes: npt.NDArray[np.uint8]) -> str:
     colours = b"".join(bytes(colour[:3]) for colour in _PALETTE)
     opacities = bytes(colour[3] for colour in _PALETTE)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", colours), (b"tRNS", opacities), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", colours),
+        (b"tRNS", opacities),
+        (b"IDAT", zlib.compress(lines, 9)),
+        (b"IEND", b""),
+    )
     data = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )

@@ -7,16 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbarsim.report.answer import Answer, answer
-from xbarsim.report.charts import Curves, Strips, layer_strips, metric_chart, shares
+from xbarsim.report.charts import Curves, Strips, layer_strips, metric_chart
 from xbarsim.report.tables import Table, chip_differences, layer_table, point_table
-from xbarsim.report.texts import grouped
+from xbarsim.report.texts import grouped, legible
 from xbarsim.report.view import View
 from xbarsim.report.words import describe
 
 __all__ = ["Content", "content_of"]
 
-_POINTS = 8
+_POINTS = 6
 """Points whose layers are shown."""
+
+_TOPICS = {
+    "mapping": "Mapping",
+    "device": "Cells",
+    "faults": "Stuck cells",
+    "array": "Arrays",
+    "wires": "Wires",
+    "dac": "Inputs",
+    "adc": "Conversion",
+    "placement": "Placement",
+}
+"""What part of the words a field belongs to, by its first name."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,10 @@ class Content:
     tables: tuple[Table, ...]
     """All points, a table for each metric."""
     importance: Strips | None
-    words: tuple[tuple[str, str], ...]
+    chip: tuple[str, str, str]
+    """Name, description and TOML of the chip."""
+    words: tuple[tuple[str, str, str], ...]
+    """Topic, text, and what of it the study varies."""
     varied: str
     differences: Table | None
     layer_chart: Strips | None
@@ -38,16 +53,16 @@ class Content:
 
 def content_of(view: View) -> Content:
     """The content of a report."""
-    finished = [place for place in view.places if not np.isnan(view.figures(view.metrics[0])[place]).all()]
-    some = [finished[i] for i in sorted({round(n) for n in np.linspace(0, len(finished) - 1, _POINTS).tolist()})] if finished else []
+    some = view.some(_POINTS)
     return Content(
         answer=answer(view),
         facts=_facts(view),
         charts=tuple(metric_chart(view, metric) for metric in view.metrics),
         tables=tuple(point_table(view, metric) for metric in view.metrics),
         importance=_importance(view),
-        words=describe(view.chip),
-        varied=", ".join(f"{axis.title.partition(' [')[0]} ({_extent(axis.texts)})" for axis in view.axes if axis.name != "run"),
+        chip=(legible(view.chip.name, 200), legible(view.chip.description), legible(view.chip.to_toml())),
+        words=tuple((topic, text, _varied(view, topic)) for topic, text in describe(view.chip)),
+        varied=_varied(view),
         differences=chip_differences(view.chips) if len(view.chips) > 1 else None,
         layer_chart=layer_strips(view, some) if view.layers and some else None,
         layers=tuple(table for place in some if (table := layer_table(view, place)) is not None),
@@ -57,6 +72,14 @@ def content_of(view: View) -> Content:
 def _importance(view: View) -> Strips | None:
     """Which axes the spread of the first metric is owed to; None for less than two axes."""
     return None
+
+
+def _varied(view: View, topic: str | None = None) -> str:
+    """The axes and their values; or those that concern a topic."""
+    axes = [axis for axis in view.axes if axis.fields]
+    if topic is not None:
+        axes = [axis for axis in axes if any(_TOPICS.get(field.partition(".")[0]) == topic for field in axis.fields)]
+    return "; ".join(f"{axis.name} ({_extent(axis.texts)})" for axis in axes)
 
 
 def _extent(texts: tuple[str, ...]) -> str:

@@ -23,10 +23,12 @@ def markdown(view: View, content: Content) -> str:
         parts += [f"### {_text(table.title)}" if len(content.tables) > 1 else "", _table(table), _text(table.note)]
     if content.importance is not None:
         parts += ["## What matters", _bars(content.importance), _text(content.importance.note)]
-    description = f": {view.chip.description}" if view.chip.description else ""
-    parts += ["## The chip", _text(f"{view.chip.name}{description}")]
-    parts += [_text(f"Varied in this {view.kind}: {content.varied}. All else is as follows.") if content.varied else ""]
-    parts += [_list(content.words)]
+    name, description, _ = content.chip
+    parts += ["## The chip", _text(f"{name}: {description}" if description else name)]
+    if content.varied:
+        parts += [_text(f"Varied in this study: {content.varied}. The words are about the chip that it starts from.")]
+    words = ((topic, f"{text} Varied: {other}." if other else text) for topic, text, other in content.words)
+    parts += [_list(tuple(words))]
     if content.differences is not None:
         parts += ["### What differs between the runs", _table(content.differences)]
     if content.layers:

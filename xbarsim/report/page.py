@@ -8,7 +8,6 @@ from importlib.resources import files
 
 from xbarsim.report.closeups import closeups
 from xbarsim.report.content import Content
-from xbarsim.report.texts import legible
 from xbarsim.report.view import View
 from xbarsim.versions import versions
 
@@ -28,7 +27,6 @@ def page(view: View, content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters["pct"] = lambda share: f"{100.0 * share:.2f}%"
-    environment.filters["legible"] = legible
     style, script = _part("style.css"), _part("hover.js")
     return environment.get_template("page.html.j2").render(
         view=view,

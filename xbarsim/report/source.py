@@ -10,20 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.chip import Chip
-from xbarsim.errors import DataError
+from xbarsim.entrypoint import first_line
+from xbarsim.errors import DataError, XbarsimError
 from xbarsim.report.texts import legible
 from xbarsim.report.view import View, view_of
 from xbarsim.results import FORMAT as RUN_FORMAT
 from xbarsim.results import read_runs
+from xbarsim.study.dataset import FORMAT as STUDY_FORMAT
+from xbarsim.study.dataset import portraits
+from xbarsim.study.dataset import read as read_dataset
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from xbarsim.portrait import Portrait
 
 __all__ = ["read"]
 
 _PREFIX = "metric_"
+_OF_RUN = ("chip", "dtype", "monitored_samples", "output", "path", "samples", "write")
 
 
 def read(path: str | Path) -> View:
@@ -37,41 +41,43 @@ def read(path: str | Path) -> View:
         Its chip is none of this version of xbarsim.
     """
     path = Path(path)
-    found = _format(path)
-    if found == RUN_FORMAT:
-        return _read_runs(path)
-    return _read_study(path)
+    attrs = _attributes(path)
+    try:
+        return _read_runs(path, attrs) if attrs.get("format") == RUN_FORMAT else _read_study(path)
+    except XbarsimError:
+        raise
+    except Exception as error:  # a damaged file raises any of a dozen kinds in three libraries
+        raise DataError(f"{path}: is damaged: {legible(first_line(error), 200)}") from None
 
 
-def _format(path: Path) -> str:
+def _attributes(path: Path) -> dict[str, Any]:
     import h5py
 
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the file of a study or a run (.h5)")
     try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a folder; give a file of a study or a run (.h5)")
         with h5py.File(path, "r") as file:
-            return legible(file.attrs.get("format", ""), 100)
+            attrs = dict(file.attrs)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file'}") from None
+        raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file, or damaged'}") from None
+    if attrs.get("format") not in (RUN_FORMAT, STUDY_FORMAT):
+        found = legible(attrs["format"], 50) if "format" in attrs else "nothing that says what it is"
+        raise DataError(f"{path}: holds neither a study ({STUDY_FORMAT}) nor runs ({RUN_FORMAT}) but {found}")
+    return attrs
 
 
 def _read_study(path: Path) -> View:
-    from xbarsim.study import dataset
+    found = read_dataset(path)
+    return view_of(found, portraits(found), "study", path.name)
 
-    return view_of(dataset.read(path), dataset.read_portraits(path), "study", path.name)
 
-
-def _read_runs(path: Path) -> View:
+def _read_runs(path: Path, attrs: Mapping[str, Any]) -> View:
     runs = read_runs(path)
     if not runs:
         raise DataError(f"{path}: holds no runs")
-    chips = {name or "run": Chip.from_toml(legible(run["chip"]), origin=f"{path}: its chip") for name, run in runs.items()}
-    portraits = {name: run["portrait"] for name, run in runs.items() if run.get("portrait") is not None}
-    try:
-        data = _joined(runs)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise DataError(f"{path}: is damaged: {legible(error, 200)}") from None
-    return view_of(data, portraits, "run", path.name, chips)
+    chips = {name or "run": Chip.from_toml(str(run["chip"]), origin=f"{path}: its chip") for name, run in runs.items()}
+    pictures = {name: run["portrait"] for name, run in runs.items() if run["portrait"] is not None}
+    return view_of(_joined(runs).assign_attrs(attrs), pictures, "run", path.name, chips)
 
 
 def _joined(runs: Mapping[str, Mapping[str, Any]]) -> xr.Dataset:
@@ -80,13 +86,13 @@ def _joined(runs: Mapping[str, Mapping[str, Any]]) -> xr.Dataset:
 
     parts = [_dataset(run) for run in runs.values()]
     first = next(iter(runs.values()))
-    keys = ("created", "command", "versions", "model", "model_sha256", "data", "data_sha256", "calibration", "samples")
-    attrs = {key: first[key] for key in (*keys, "monitored_samples", "output", "dtype", "path", "write") if key in first}
-    attrs |= {"chip": first["chip"], "complete": int(all(run.get("complete", True) for run in runs.values()))}
+    attrs = {name: first[name] for name in _OF_RUN if name in first}
+    attrs["complete"] = int(all(run.get("complete", True) for run in runs.values()))
     if len(parts) == 1:
         return parts[0].assign_attrs(attrs)
-    along = xr.DataArray([name or "run" for name in runs], dims="run", attrs={"scale": "category", "long_name": "run"})
-    return xr.concat(parts, along, join="outer", combine_attrs="drop", coords="minimal", compat="override").assign_attrs(attrs)
+    along = xr.DataArray(list(runs), dims="run", attrs={"scale": "category", "long_name": "run"})
+    joined = xr.concat(parts, along, join="outer", combine_attrs="drop", coords="minimal", compat="override")
+    return joined.assign_attrs(attrs)
 
 
 def _dataset(run: Mapping[str, Any]) -> xr.Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ def statistics(values: npt.NDArray[np.float64]) -> Statistics:
     return Statistics(count, mean, spread, half, float(known.min()), float(known.max()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def student(degrees: int, confidence: float = CONFIDENCE) -> float:
     """Two-sided quantile of Student's t distribution.
 

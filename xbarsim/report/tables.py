@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ def point_table(view: View, metric: Metric) -> Table:
     figures, digital = view.figures(metric), view.digital(metric)
     has_digital = metric.best is None and not np.isnan(digital).all()
     unit = " [%]" if metric.share else ""
-    head = [axis.title.partition(" [")[0] for axis in view.axes]
+    head = [axis.name for axis in view.axes]
     head += ["chips", f"mean{unit}", "± 95 %", "std", "least", "greatest"]
     if has_digital:
         head += [f"digital{unit}", "loss"]
@@ -135,8 +135,3 @@ def _text(value: Any) -> str:
 
 def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
-
-
-def shown(places: Sequence[tuple[int, ...]], most: int) -> list[tuple[int, ...]]:
-    """At most so many points, evenly spread, the first and the last among them."""
-    return [places[number] for number in sorted({round(i) for i in np.linspace(0, len(places) - 1, min(len(places), most)).tolist()})]

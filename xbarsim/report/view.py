@@ -28,6 +28,32 @@ __all__ = ["Axis", "Metric", "View", "view_of"]
 
 Array = npt.NDArray[np.float64]
 
+_NAMES = {
+    "adc.bits": "ADC bits",
+    "array.cols": "columns of an array",
+    "array.rows": "rows of an array",
+    "chip": "chip",
+    "dac.bits": "DAC bits",
+    "device.c2c.sigma": "cycle-to-cycle error",
+    "device.d2d.sigma": "device-to-device error",
+    "device.drift.time": "time since programming",
+    "device.g_hrs": "conductance of off cells",
+    "device.g_lrs": "conductance of on cells",
+    "device.levels": "levels of a cell",
+    "device.read_noise.sigma": "read noise",
+    "faults.clusters.rate": "share of cells in failed neighbourhoods",
+    "faults.mix": "mix of faults",
+    "faults.p_stuck_off": "share of cells stuck off",
+    "faults.p_stuck_on": "share of cells stuck on",
+    "faults.rate": "failure rate",
+    "mapping.kind": "mapping",
+    "mapping.weight_slices": "cells of a weight",
+    "model": "network",
+    "wires.r_bitline": "resistance of a bitline's segment",
+    "wires.r_wordline": "resistance of a wordline's segment",
+}
+"""What fields are called in titles and sentences; others by what the file says, if that is short."""
+_SHORT = 40
 _RATES = ("rate", "p_stuck_on", "p_stuck_off", "share_on")
 _LAYER = "layer_"
 
@@ -36,7 +62,7 @@ _LAYER = "layer_"
 class Axis:
     """What varies from point to point."""
 
-    name: str
+    dim: str
     """Dimension of the data set."""
     title: str
     """What varies, in words, with its unit."""
@@ -46,6 +72,17 @@ class Axis:
     """Each value as it is drawn (rates in percent); None where values have no order."""
     is_log: bool = False
     """Whether values are drawn on a logarithmic scale."""
+    fields: tuple[str, ...] = ()
+    """Fields of the chip that vary."""
+
+    @property
+    def name(self) -> str:
+        """What varies, without its unit."""
+        return self.title.partition(" [")[0]
+
+    def label(self, index: int) -> str:
+        """A value that can stand among those of other axes: numbers with what they are."""
+        return f"{self.name} {self.texts[index]}" if self.is_numeric else self.texts[index]
 
     @property
     def is_numeric(self) -> bool:
@@ -118,7 +155,20 @@ class View:
 
     def label(self, place: tuple[int, ...]) -> str:
         """A point's values in one line."""
-        return ", ".join(axis.texts[index] for axis, index in zip(self.axes, place, strict=True))
+        return ", ".join(axis.label(index) for axis, index in zip(self.axes, place, strict=True))
+
+    def some(self, most: int) -> list[tuple[int, ...]]:
+        """At most so many points that have chips, spread evenly along each axis; the ends of the axes among them."""
+        counts = list(self.shape)
+        while math.prod(counts) > most:
+            counts[counts.index(max(counts))] -= 1
+        along = [
+            np.unique(np.linspace(0, size - 1, n).round()).astype(int)
+            for size, n in zip(self.shape, counts, strict=True)
+        ]
+        figures = self.figures(self.metrics[0])
+        chosen = [tuple(int(axis[i]) for axis, i in zip(along, index, strict=True)) for index in np.ndindex(*counts)]
+        return [place for place in chosen if not np.isnan(figures[place]).all()]
 
     def figures(self, metric: Metric) -> Array:
         """(axes, chips): each chip's figure, in percent for shares; NaN for chips that were not run."""
@@ -145,12 +195,12 @@ class View:
         name = f"{_LAYER}path"
         if name not in self.dataset:
             return [""] * len(self.layers)
-        order = [axis.name for axis in self.axes]
+        order = [axis.dim for axis in self.axes]
         values = self.dataset[name].transpose(*order, "layer").values
         return [legible(value, 200) for value in np.asarray(values)[place]]
 
     def _array(self, name: str, *rest: str) -> Array:
-        order = [axis.name for axis in self.axes]
+        order = [axis.dim for axis in self.axes]
         return np.asarray(self.dataset[name].transpose(*order, *rest).values, np.float64)
 
 
@@ -232,16 +282,26 @@ def _axis(dataset: xr.Dataset, dim: str) -> Axis:
     field = attrs.get("field", "")
     unit = attrs.get("units", "")
     unit = "" if unit in ("1", "dimensionless") else unit
-    title = attrs.get("long_name") or field or legible(dim, 200)
-    scale = attrs.get("scale", "category")
+    title = _title(field, attrs.get("long_name", ""), legible(dim, 200))
+    along = [legible(one.attrs.get("field", ""), 200) for one in dataset.coords.values() if one.dims == (dim,)]
+    fields = tuple(dict.fromkeys(name for text in along for name in text.split(", ") if name))
     kept = coord.values.tolist()
-    if scale == "category" or not all(isinstance(value, int | float) and math.isfinite(value) for value in kept):
-        return Axis(dim, title, tuple(legible(value, 200) for value in kept), None)
-    is_log = scale == "log" and min(kept) > 0
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in kept)
+    if attrs.get("scale", "category") == "category" or not numbers:
+        return Axis(dim, title, tuple(legible(value, 200) for value in kept), None, fields=fields)
+    is_log = attrs["scale"] == "log" and min(kept) > 0
     if field.rpartition(".")[2] in _RATES and not unit:
-        return Axis(dim, f"{title} [%]", tuple(map(share, kept)), tuple(100.0 * value for value in kept), is_log)
+        values = tuple(100.0 * value for value in kept)
+        return Axis(dim, f"{title} [%]", tuple(map(share, kept)), values, is_log, fields)
     texts = tuple(quantity(value, unit) if unit else significant(value, 6) for value in kept)
-    return Axis(dim, f"{title} [{unit}]" if unit else title, texts, tuple(map(float, kept)), is_log)
+    return Axis(dim, f"{title} [{unit}]" if unit else title, texts, tuple(map(float, kept)), is_log, fields)
+
+
+def _title(field: str, long_name: str, dim: str) -> str:
+    """A short name: the usual one, what the file says, or the field."""
+    if field in _NAMES:
+        return _NAMES[field]
+    return long_name if 0 < len(long_name) <= _SHORT else field if 0 < len(field) <= _SHORT else dim
 
 
 _ATTRIBUTES = {
@@ -262,13 +322,22 @@ _ATTRIBUTES = {
 
 
 def _provenance(attrs: Mapping[str, str]) -> list[tuple[str, str]]:
+    digests = _object(attrs.get("model_sha256", ""))
+    if digests:
+        attrs = {"model": ", ".join(map(str, digests))} | dict(attrs)
     return [(title, _listed(attrs[name])) for name, title in _ATTRIBUTES.items() if attrs.get(name)]
 
 
 def _listed(text: str) -> str:
     """JSON objects as lists of names and values; other texts as they are."""
+    tree = _object(text)
+    return ", ".join(f"{name} {value}" for name, value in tree.items()) if tree else text
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; empty where the text is none."""
     try:
         tree = json.loads(text) if text.startswith("{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         tree = None
-    return ", ".join(f"{name} {value}" for name, value in tree.items()) if isinstance(tree, dict) else text
+    return tree if isinstance(tree, dict) else {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xbarsim.adcmodels import Cyclic, Flash, Pipeline, Ramp, Sar, Table, Uniform
+from xbarsim.adcmodels import Cyclic, Flash, Pipeline, Ramp, Sar, Table
 from xbarsim.chip import Chip
 from xbarsim.converters import ArrayRange, CalibratedRange, IntegerRange
 from xbarsim.device import LognormalError, NormalError, PolynomialError, ProgrammingError, ProportionalError, TableError
 from xbarsim.faults import LineFaults
 from xbarsim.iv import Linear, Selector, Series, Sinh, Transistor
-from xbarsim.mapping import Clip, OffsetColumn, RmsClip, TwoColumn, ZeroOn
+from xbarsim.mapping import Clip, OffsetColumn, RmsClip
 from xbarsim.report.texts import legible, quantity, share, significant
 
 __all__ = ["describe"]
@@ -21,10 +21,8 @@ def describe(chip: Chip) -> tuple[tuple[str, str], ...]:
 
     Examples
     --------
-    >>> for topic, text in describe(Chip.load("ideal"))[:2]:
-    ...     print(f"{topic}: {text}")
-    Mapping: Differential: a weight is the difference of two cells, and zero is two cells that are on. Each layer has one scale.
-    Cells: From 1 µS (off) to 100 µS (on), any value between. Programming is exact, nothing drifts, reads are free of noise. Current is proportional to voltage.
+    >>> dict(describe(Chip.load("ideal")))["Wires"]
+    'Ideal: no resistance, every cell sees its full voltage.'
     """
     parts = {
         "Mapping": _mapping(chip),
@@ -160,7 +158,8 @@ def _faults(chip: Chip) -> Iterator[str]:
         return
     if faults.p_stuck_on or faults.p_stuck_off:
         source = f" (mix {faults.mix})" if faults.mix is not None else ""
-        yield f"single cells: {_both(faults.p_stuck_on, faults.p_stuck_off)}{source}"
+        total = f"{share(faults.p_stuck_on + faults.p_stuck_off, 6)} of single cells{source}"
+        yield f"{total}: {_both(faults.p_stuck_on, faults.p_stuck_off)}"
     if faults.clusters.rate:
         clusters = faults.clusters
         yield (
@@ -177,12 +176,12 @@ def _faults(chip: Chip) -> Iterator[str]:
 
 
 def _both(on: float, off: float) -> str:
-    return f"{share(on, 6)} stuck on, {share(off, 6)} stuck off"
+    return f"{share(on, 4)} stuck on, {share(off, 4)} stuck off"
 
 
 def _lines(name: str, lines: LineFaults) -> Iterator[str]:
     if lines.p_stuck_on or lines.p_stuck_off:
-        yield f"whole {name}: {_both(lines.p_stuck_on, lines.p_stuck_off)}"
+        yield f"of whole {name}, {_both(lines.p_stuck_on, lines.p_stuck_off)}"
 
 
 def _arrays(chip: Chip) -> Iterator[str]:
