@@ -16,12 +16,22 @@ if TYPE_CHECKING:
     from xbarsim.chip import Chip
     from xbarsim.circuit import Crossbar
     from xbarsim.data import Dataset, Pixels
-    from xbarsim.errors import ChipError, CircuitError, DataError, MetricError, ModelError, OutputError, XbarsimError
+    from xbarsim.errors import (
+        ChipError,
+        CircuitError,
+        DataError,
+        MetricError,
+        ModelError,
+        OutputError,
+        StudyError,
+        XbarsimError,
+    )
     from xbarsim.evaluation import Evaluation, evaluate
     from xbarsim.faultmap import FaultMap
     from xbarsim.macro import Macro, Ranges
     from xbarsim.network import Calibration, Network, ProgrammedNetwork, load, load_matrices
     from xbarsim.solution import Solution
+    from xbarsim.study import Study, sweep
     from xbarsim.wires import Wires
 
 _HOMES = {
@@ -44,11 +54,14 @@ _HOMES = {
     "ProgrammedNetwork": "network",
     "Ranges": "macro",
     "Solution": "solution",
+    "Study": "study",
+    "StudyError": "errors",
     "Wires": "wires",
     "XbarsimError": "errors",
     "evaluate": "evaluation",
     "load": "network",
     "load_matrices": "network",
+    "sweep": "study",
 }
 
 __all__ = [
@@ -71,11 +84,14 @@ __all__ = [
     "ProgrammedNetwork",
     "Ranges",
     "Solution",
+    "Study",
+    "StudyError",
     "Wires",
     "XbarsimError",
     "evaluate",
     "load",
     "load_matrices",
+    "sweep",
 ]
 
 try:

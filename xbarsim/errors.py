@@ -7,7 +7,16 @@ line and exits with code 2; a traceback always means a defect of xbarsim itself.
 
 from __future__ import annotations
 
-__all__ = ["ChipError", "CircuitError", "DataError", "MetricError", "ModelError", "OutputError", "XbarsimError"]
+__all__ = [
+    "ChipError",
+    "CircuitError",
+    "DataError",
+    "MetricError",
+    "ModelError",
+    "OutputError",
+    "StudyError",
+    "XbarsimError",
+]
 
 
 class XbarsimError(ValueError):
@@ -20,6 +29,10 @@ class ChipError(XbarsimError):
 
 class ModelError(XbarsimError):
     """A model file cannot be read, is malformed, or asks for something that no path can run."""
+
+
+class StudyError(XbarsimError):
+    """A study file, an axis or a point of it is invalid, or a result belongs to another study."""
 
 
 class DataError(XbarsimError):

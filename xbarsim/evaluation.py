@@ -55,6 +55,7 @@ def evaluate(
     faults: FaultMap | None = None,
     path: PathName = "auto",
     portrait: bool = False,
+    reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run a network on simulated chips.
@@ -99,6 +100,8 @@ def evaluate(
         How products are computed, as for `Macro`; the fastest way by default.
     portrait : bool
         Whether to look at the first seed's chip (`Evaluation.portrait`), which programs it once more, part by part.
+    reference : Reference, optional
+        What `Reference.of` found for this network, design, data, metrics and output before, instead of finding it anew.
     progress : callable, optional
         Called with the number of samples just finished.
 
@@ -125,7 +128,7 @@ def evaluate(
         if chip.needs_calibration and calibration is None:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
-        reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
+        reference = reference or Reference.of(network, chip, data, batch, monitor, metrics, output)
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
         stop = threading.Event()
         share = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))

@@ -23,11 +23,11 @@ from xbarsim.files import new_file
 from xbarsim.portrait import Portrait
 from xbarsim.versions import versions
 
-__all__ = ["FORMAT", "read_runs", "summarise", "write_runs"]
+__all__ = ["FORMAT", "LAYER_FIGURES", "read_runs", "summarise", "write_runs"]
 
 FORMAT = "xbarsim-run-1"
 
-_LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
+LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
     "signal_to_error_db": ("dB", lambda layer: layer.signal_to_error_db),
     "adc_clip_rate": ("1", lambda layer: layer.adc_clip_rate),
     "dac_clip_rate": ("1", lambda layer: layer.dac_clip_rate),
@@ -51,7 +51,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         paths = ", ".join(dict.fromkeys(layer.path for layer in each))
         layers.append(
             {"name": name, "path": paths}
-            | {key: _mean([get(layer) for layer in each]) for key, (_, get) in _LAYER_FIGURES.items()}
+            | {key: _mean([get(layer) for layer in each]) for key, (_, get) in LAYER_FIGURES.items()}
         )
     return {
         "chips": len(evaluation.chips),
@@ -158,7 +158,7 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
         layer_names.make_scale("layer")
         paths = np.array([[layer.path for layer in figures.layers] for figures in chips], object)
         _dataset(group, "layer_path", paths, "", [seeds, layer_names], dtype=_text())
-        for name, (unit, get) in _LAYER_FIGURES.items():
+        for name, (unit, get) in LAYER_FIGURES.items():
             table = np.array([[get(layer) for layer in figures.layers] for figures in chips])
             _dataset(group, f"layer_{name}", table, unit, [seeds, layer_names])
     if evaluation.portrait is not None:

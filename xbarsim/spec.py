@@ -10,11 +10,11 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xbarsim.errors import ChipError
+from xbarsim.errors import ChipError, XbarsimError
 
 __all__ = [
     "Count",
@@ -32,6 +32,7 @@ __all__ = [
     "Spec",
     "Volt",
     "build",
+    "declared",
     "explain",
     "override",
 ]
@@ -63,14 +64,16 @@ class _DirectMeta(type(BaseModel)):  # type: ignore[misc] # its name is private 
         try:
             return super().__call__(*arguments, **fields)
         except ValidationError as error:
-            raise ChipError(explain(cls, fields, error, cls.__name__)) from None
+            raise cls.error(explain(cls, fields, error, cls.__name__)) from None
 
 
 _direct: Any = _DirectMeta
 
 
 class Direct(Spec, metaclass=_direct):  # type: ignore[metaclass] # mypy would find it in conflict with BaseModel's
-    """A specification that users build themselves: what is wrong raises a ChipError."""
+    """A specification that users build themselves: what is wrong raises its ``error``."""
+
+    error: ClassVar[type[XbarsimError]] = ChipError
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:
@@ -98,8 +101,9 @@ def _select(members: list[type[BaseModel]], section: Any) -> list[type[BaseModel
 def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of ``tree`` (nested dicts, as dumped from ``root``) with dotted names set to new values.
 
-    Where a section's ``kind`` changes, the fields that the new kind does not have are dropped, those it shares are
-    kept. A value of None removes the field, so that its default holds again.
+    Whole sections are set before their fields, and ``kind`` before the others. Where a section's ``kind`` changes, the
+    fields that the new kind does not have are dropped, those it shares are kept. A value of None removes the field, so
+    that its default holds again.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, 
         A name runs through a value that is no section.
     """
     result: dict[str, Any] = _copy(tree)
-    for name, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".kind")):
+    for name, value in sorted(changes.items(), key=_depth):
         *path, last = name.split(".")
         section, members = result, [root]
         for depth, key in enumerate(path):
@@ -128,8 +132,13 @@ def override(root: type[BaseModel], tree: dict[str, Any], changes: Mapping[str, 
         if value is None:
             section.pop(last, None)
         else:
-            section[last] = value
+            section[last] = _copy(value)  # a later change may reach into it
     return result
+
+
+def _depth(change: tuple[str, Any]) -> tuple[int, bool]:
+    name, _ = change
+    return name.count("."), not name.endswith(".kind")
 
 
 def _copy(tree: Any) -> Any:
@@ -161,7 +170,7 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
     kind, message, value = first["type"], first["msg"], first.get("input")
     if kind == "extra_forbidden":
         parent = ".".join(path[:-1])
-        fields = sorted({field for owner in owners for field in owner.model_fields})
+        fields = sorted({info.alias or field for owner in owners for field, info in owner.model_fields.items()})
         text = f"unknown field {name!r}; valid fields{' of ' + parent if parent else ''}: {', '.join(fields)}"
         close = difflib.get_close_matches(path[-1], fields, 1)
         text += f" (did you mean {close[0]!r}?)" if close else ""
@@ -223,3 +232,13 @@ def _unit(owners: list[type[BaseModel]], field: str) -> str | None:
 
 def _parts(annotation: Any) -> list[Any]:
     return [inner for part in get_args(annotation) for inner in (part, *_parts(part))]
+
+
+def declared(spec: BaseModel, name: str) -> tuple[str, str]:
+    """Unit and description of a dotted field, as the sections that this specification has declare it; "" without."""
+    *path, last = name.split(".")
+    owner: Any = spec
+    for key in path:
+        owner = getattr(owner, key, None)
+    field = type(owner).model_fields.get(last) if isinstance(owner, BaseModel) else None
+    return ("", "") if field is None else (_unit([type(owner)], last) or "", field.description or "")

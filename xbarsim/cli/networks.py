@@ -160,7 +160,7 @@ def run(
     count = min(given.n_samples, calibration_limit or given.n_samples)
     calibration, ranges = None, "none: the converters are ideal"
     if chip.needs_calibration:
-        calibration = _calibration(given, count)
+        calibration = given.at_once(count)
         ranges = f"first {count} samples of {given.path}"
     with progress_bar(chips * data.n_samples, f"{Path(model).name} on {chip.name}", quiet=as_json) as advance:
         found = evaluate(
@@ -205,20 +205,6 @@ def run(
         click.echo(f"written: {save_faults}", err=as_json)
     if not found.complete:
         raise KeyboardInterrupt
-
-
-def _calibration(data: Dataset, count: int) -> dict[str, Any]:
-    """Inputs for the ranges, all of which are in memory at once."""
-    from xbarsim.errors import DataError
-    from xbarsim.files import NPZ_BYTES
-
-    need = count * sum(value.nbytes for value in data.part(0, 1).values())
-    if need > NPZ_BYTES:
-        limit = f"the limit is {NPZ_BYTES / 1e9:,.1f} GB"
-        raise DataError(
-            f"{data.path}: {count} calibration samples take {need / 1e9:,.1f} GB, {limit}; use --calibration-limit"
-        )
-    return data.part(0, count)
 
 
 @commands.command()

@@ -15,6 +15,7 @@ from xbarsim.data.formats import open_source
 from xbarsim.data.pixels import Pixels, channels_of, conversion
 from xbarsim.data.source import Lazy, Source, digest_of
 from xbarsim.errors import DataError
+from xbarsim.files import NPZ_BYTES
 from xbarsim.network import Network
 from xbarsim.network.feeds import check_finite_input
 from xbarsim.network.loading import shipped
@@ -75,6 +76,22 @@ class Dataset:
             A file is damaged, or these samples hold values that are not finite or do not fit the network.
         """
         return self._read(start, min(stop, self.n_samples))
+
+    def at_once(self, count: int) -> Arrays:
+        """Inputs of the first samples, for calibration: all of them are in memory at once.
+
+        Raises
+        ------
+        DataError
+            They would take too much memory, or as for `part`.
+        """
+        need = count * sum(value.nbytes for value in self.part(0, 1).values())
+        if need > NPZ_BYTES:
+            limit = f"the limit is {NPZ_BYTES / 1e9:,.1f} GB"
+            raise DataError(
+                f"{self.path}: {count} calibration samples take {need / 1e9:,.1f} GB, {limit}; use --calibration-limit"
+            )
+        return self.part(0, count)
 
     def part_labels(self, start: int, stop: int) -> npt.NDArray[Any] | None:
         """Labels of the samples from ``start`` up to ``stop`` as int64 or float64, or None.

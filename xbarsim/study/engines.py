@@ -1,0 +1,160 @@
+"""Engines: where units are computed: in this process, in processes of this machine, or on a Dask cluster.
+
+All of them are executors of `concurrent.futures`, so that the runner needs to know of one interface only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from abc import ABC, abstractmethod
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any
+
+from xbarsim.errors import StudyError
+from xbarsim.study.unit import Found, Unit, compute
+
+__all__ = ["Cluster", "Engine", "Here", "Processes", "engine_of"]
+
+_AHEAD = 2
+"""Units for each worker of a cluster that are under way at once, so that none waits for the network."""
+
+_CONNECT = "10 s"
+
+
+class Engine(ABC):
+    """Computes units."""
+
+    @property
+    @abstractmethod
+    def room(self) -> int:
+        """Units that may be under way at once."""
+
+    @abstractmethod
+    def submit(self, unit: Unit) -> Future[Found]:
+        """Start on a unit."""
+
+    def restart(self) -> None:
+        """Begin anew after workers were lost; what was under way is lost."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let nothing start any more, and end the workers."""
+
+
+class Here(Engine):
+    """In this process, one unit after the other."""
+
+    room = 1
+
+    def submit(self, unit: Unit) -> Future[Found]:
+        """Compute it."""
+        done: Future[Found] = Future()
+        try:
+            done.set_result(compute(unit))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+class Processes(Engine):
+    """In processes of this machine, which end when this one does, however it ends."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._executor: Any = None
+
+    @property
+    def room(self) -> int:
+        """One unit a worker, and one that waits, so that no worker does."""
+        return self._workers + 1
+
+    def submit(self, unit: Unit) -> Future[Found]:
+        """Hand it to the first worker that is free."""
+        # processes that start now do not see an interrupt of the terminal, which is sent to all processes in front
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            if self._executor is None:
+                self._executor = self._started()
+            future: Future[Found] = self._executor.submit(compute, unit)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return future
+
+    def restart(self) -> None:
+        """Start other processes."""
+        self.close()
+
+    def close(self) -> None:
+        """End them at once."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=True, kill_workers=True)
+
+    def _started(self) -> Executor:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        executor: Executor = ProcessPoolExecutor(self._workers, initializer=_begin, initargs=(os.getpid(),), env=one)
+        return executor
+
+
+def _begin(parent: int) -> None:
+    """Prepare a worker: interrupts are the parent's business, and without it there is nothing to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="xbarsim-parent", daemon=True).start()
+
+
+class Cluster(Engine):
+    """On the workers of a Dask scheduler, which gives the units of a lost worker to another one.
+
+    Raises
+    ------
+    StudyError
+        There is no such scheduler.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise StudyError("--scheduler needs Dask: pip install 'xbarsim[cluster]'") from None
+        try:
+            self._client = Client(address, timeout=_CONNECT, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise StudyError(f"no Dask scheduler at {address}: {str(error).splitlines()[0]}") from None
+        self._executor = self._client.get_executor(pure=False)
+
+    @property
+    def room(self) -> int:
+        """A few units a worker."""
+        return max(_AHEAD, _AHEAD * sum(self._client.nthreads().values()))
+
+    def submit(self, unit: Unit) -> Future[Found]:
+        """Send it to the scheduler."""
+        future: Future[Found] = self._executor.submit(compute, unit)
+        return future
+
+    def close(self) -> None:
+        """Cancel what has not started, and leave the cluster as it is."""
+        self._executor.shutdown(wait=False)
+        self._client.close()
+
+
+def engine_of(workers: int, scheduler: str | None) -> Engine:
+    """The engine for so many workers, or for a scheduler's."""
+    if scheduler is not None:
+        return Cluster(scheduler)
+    return Here() if workers == 1 else Processes(workers)
+
+
+__all__ += ["BrokenExecutor"]
