@@ -338,7 +338,8 @@ class Network:
                 parts[name].append(values[name])
         found = {name: batching.join(name, part, blocks) for name, part in parts.items()}
         if captured:
-            found |= exact_executor(made).run(checked, batching, first_sample, captured)
+            (exact,) = exact_executor(made).run(checked, batching, first_sample, captured)
+            found |= exact
         return {name: found[name] for name in (*self.graph.outputs, *capture)}
 
     def _declared_outputs(self) -> dict[str, TensorInfo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,7 +52,7 @@ class ExactProduct:
         self.n_out = len(weights)
         self.packed = analog.pack(weights.T, min(weights.shape[1], PASS_ROWS), self.dtype)
 
-    def quantise(self, x: npt.NDArray[Any]) -> Levels:
+    def quantise(self, x: npt.NDArray[Any], others: Sequence[ExactProduct] = ()) -> Levels:
         """Inputs in the precision of the products."""
         return np.require(x, self.dtype, ["C", "W"])
 

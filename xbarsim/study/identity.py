@@ -125,9 +125,7 @@ class Plan:
         )
         common = _common(task)
         found = tuple(models[point.model, point.manifest] for point in study.points)
-        keys = tuple(
-            _key(common, task, model, point.chip) for model, point in zip(found, study.points, strict=True)
-        )
+        keys = tuple(_key(common, task, model, point.chip) for model, point in zip(found, study.points, strict=True))
         return Plan(study, task, found, keys, str(data.path))
 
     @property
