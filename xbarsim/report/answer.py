@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.report.axes import Axis
 from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import plain
-from xbarsim.report.view import Axis, Metric, View
+from xbarsim.report.view import Metric, View
 
 __all__ = ["BEARABLE", "Answer", "Case", "answer", "cases"]
 
@@ -75,7 +76,7 @@ def answer(view: View) -> Answer:
 
 def _one(view: View, metric: Metric) -> str:
     place = view.places[0]
-    found, digital = statistics(view.figures(metric)[place]), float(view.digital(metric)[place])
+    found, digital = view.statistics(metric, place), float(view.digital(metric)[place])
     many = f"{found.chips} simulated chips reach" if found.chips > 1 else "One simulated chip reaches"
     mean = f"{metric.text(found.mean)}{metric.unit}"
     spread = f" in the mean (standard deviation {metric.text(found.spread)})" if found.chips > 1 else ""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from xbarsim.report.answer import Answer, answer
-from xbarsim.report.charts import Curves, Strips, layer_strips, metric_chart
+from xbarsim.report.curves import Curves, curves
+from xbarsim.report.strips import Strips, layer_strips, strips
 from xbarsim.report.tables import Table, chip_differences, layer_table, point_table
 from xbarsim.report.texts import grouped, legible
-from xbarsim.report.view import View
+from xbarsim.report.view import Metric, View
 from xbarsim.report.words import describe
 
 __all__ = ["Content", "content_of"]
@@ -57,7 +58,7 @@ def content_of(view: View) -> Content:
     return Content(
         answer=answer(view),
         facts=_facts(view),
-        charts=tuple(metric_chart(view, metric) for metric in view.metrics),
+        charts=tuple(_chart(view, metric) for metric in view.metrics),
         tables=tuple(point_table(view, metric) for metric in view.metrics),
         importance=_importance(view),
         chip=(legible(view.chip.name, 200), legible(view.chip.description), legible(view.chip.to_toml())),
@@ -84,6 +85,12 @@ def _varied(view: View, topic: str | None = None) -> str:
 
 def _extent(texts: tuple[str, ...]) -> str:
     return ", ".join(texts) if len(texts) <= 4 else f"{len(texts)} values from {texts[0]} to {texts[-1]}"
+
+
+def _chart(view: View, metric: Metric) -> Curves | Strips:
+    """Curves along the first axis that has an order; strips without one."""
+    numeric = [number for number, axis in enumerate(view.axes) if axis.is_numeric and len(axis.texts) > 1]
+    return curves(view, metric, numeric[0]) if numeric else strips(view, metric)
 
 
 def _facts(view: View) -> tuple[tuple[str, str], ...]:

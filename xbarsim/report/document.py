@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xbarsim.errors import DataError
 from xbarsim.report.content import Content
@@ -21,7 +21,7 @@ __all__ = ["pdf", "png"]
 
 _A4 = (8.27, 11.69)
 _MARGIN = 0.9
-_STYLES = {
+_STYLES: dict[str, dict[str, Any]] = {
     "title": {"fontsize": 18, "fontweight": "bold"},
     "heading": {"fontsize": 12, "fontweight": "bold"},
     "lead": {"fontsize": 10.5, "fontweight": "bold"},
@@ -128,7 +128,7 @@ def _text_pages(lines: list[Line]) -> Iterator[Figure]:
     top = bottom = _A4[1]
     figure: Figure | None = None
     for style, text in _broken(lines):
-        height = 1.45 * float(_STYLES[style]["fontsize"]) / 72  # type: ignore[arg-type]
+        height = 1.45 * _STYLES[style]["fontsize"] / 72
         above = 0.18 if style == "heading" else 0.0
         if figure is None or bottom - above - height < _MARGIN:
             if figure is not None:

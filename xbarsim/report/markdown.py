@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from xbarsim.report.charts import Strips
 from xbarsim.report.content import Content
+from xbarsim.report.strips import Strips
 from xbarsim.report.tables import Table
 from xbarsim.report.view import View
 from xbarsim.versions import versions
@@ -43,8 +43,8 @@ def markdown(view: View, content: Content) -> str:
 def _text(text: str) -> str:
     """One line in which no character is markup."""
     line = " ".join(text.split())
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~$])", r"\\\1", line)
-    escaped = re.sub(r"^([-=>]|\d+\.)", r"\\\1", escaped)
+    escaped = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", line)
+    escaped = re.sub(r"^([-+=#]|\d+[.)](?=\s|$))", r"\\\1", escaped)
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("://", ":\u200b//")
 
 

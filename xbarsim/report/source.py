@@ -77,7 +77,9 @@ def _read_runs(path: Path, attrs: Mapping[str, Any]) -> View:
         raise DataError(f"{path}: holds no runs")
     chips = {name or "run": Chip.from_toml(str(run["chip"]), origin=f"{path}: its chip") for name, run in runs.items()}
     pictures = {name: run["portrait"] for name, run in runs.items() if run["portrait"] is not None}
-    return view_of(_joined(runs).assign_attrs(attrs), pictures, "run", path.name, chips)
+    title = Path(legible(attrs.get("model", path.name))).stem
+    title += f": {len(runs)} runs" if len(runs) > 1 else f" on {next(iter(chips.values())).name}"
+    return view_of(_joined(runs).assign_attrs({**attrs, "name": title}), pictures, "run", path.name, chips)
 
 
 def _joined(runs: Mapping[str, Mapping[str, Any]]) -> xr.Dataset:
@@ -102,10 +104,12 @@ def _dataset(run: Mapping[str, Any]) -> xr.Dataset:
     data: Mapping[str, npt.NDArray[Any]] = run["data"]
     chips = np.arange(len(data["chip"]))
     figures: dict[str, Any] = {}
-    for key, values in data.items():
-        if key.startswith(_PREFIX):
-            figures[key.removeprefix(_PREFIX)] = ("chip", np.asarray(values, np.float64))
-    for name, value in run.get("digital", {}).items():
+    digital = run["digital"]
+    metrics = [key.removeprefix(_PREFIX) for key in data if key.startswith(_PREFIX)]
+    # the file has no order; those that labels judge say more than the others
+    for name in sorted(metrics, key=lambda name: (name not in digital, name != "top-1")):
+        figures[name] = ("chip", np.asarray(data[_PREFIX + name], np.float64))
+    for name, value in digital.items():
         figures[f"digital_{name}"] = ((), float(value))
     coords: dict[str, Any] = {"chip": chips}
     if "layer" in data:
