@@ -1,10 +1,13 @@
 """Plots of results, drawn without a screen; colours that the colour-blind can tell apart (Okabe and Ito)."""
 
 from xbarsim.plot.circuit import maps
+from xbarsim.plot.curve import curves
+from xbarsim.plot.layers import layer_errors
 from xbarsim.plot.palette import COLOURS
 from xbarsim.plot.portrait import adc_use, conductances, fault_map
 from xbarsim.plot.runs import accuracies
 from xbarsim.plot.saving import check_suffix, save
+from xbarsim.plot.shares import importance
 
 __all__ = [
     "COLOURS",
@@ -14,6 +17,7 @@ __all__ = [
     "conductances",
     "curves",
     "fault_map",
+    "importance",
     "layer_errors",
     "maps",
     "save",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.plot.grid import grid, legend
+from xbarsim.plot.grid import grid, key, legend, literal
 from xbarsim.plot.palette import COLOURS, DASHES, GREY, MARKERS
-from xbarsim.plot.sweep import Line, Sweep, is_numeric, label, metric_of, study_axes
+from xbarsim.plot.sweep import Line, Sweep, is_numeric, label, metric_of, split, study_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ _DIGITAL: dict[str, Any] = {"color": GREY, "linestyle": "--", "linewidth": 1.2}
 _DOT: dict[str, Any] = {"alpha": 0.3, "markersize": 2.8, "markeredgewidth": 0, "linestyle": "none"}
 
 
+@literal
 def curves(ds: Dataset, metric: str | None = None) -> Figure:
     """A metric over the first numeric axis of a study, a line for each combination of the other axes.
 
@@ -46,7 +47,7 @@ def curves(ds: Dataset, metric: str | None = None) -> Figure:
     unit = 100.0 if ds[metric].attrs.get("share", 0) else 1.0
     digital = unit * ds[f"digital_{metric}"] if f"digital_{metric}" in ds else None
     others = [name for name in axes if name != axis]
-    sweep = Sweep(ds, unit * ds[metric], digital, axis, others, len(COLOURS))
+    sweep = Sweep(ds, unit * ds[metric], digital, axis, *split(ds, others, len(COLOURS)))
     return (_over_numbers if axis and is_numeric(ds, axis) else _over_categories)(sweep, label(ds, metric))
 
 
@@ -73,6 +74,8 @@ def _over_numbers(sweep: Sweep, name: str) -> Figure:
 
 
 def _over_categories(sweep: Sweep, name: str) -> Figure:
+    from matplotlib.lines import Line2D
+
     groups, rows = sweep.plots, np.arange(len(sweep.x), dtype=np.float64)
     count = len(groups[0][1])
     height = 0.5 + len(rows) * (0.25 + 0.25 * count)
@@ -97,7 +100,7 @@ def _over_categories(sweep: Sweep, name: str) -> Figure:
     figure.supxlabel(name, fontsize="medium")
     if sweep.axis:
         figure.supylabel(label(sweep.ds, sweep.axis), fontsize="medium")
-    _legend(figure, sweep, plots[0], [])
+    _legend(figure, sweep, plots[0], [Line2D([], [], color=GREY, marker="|", label="standard deviation")])
     return figure
 
 
@@ -128,9 +131,10 @@ def _scale(axes: Axes, x: npt.NDArray[np.float64], logarithmic: bool) -> None:
 def _legend(figure: Figure, sweep: Sweep, axes: Axes, more: Sequence[Any]) -> None:
     from matplotlib.lines import Line2D
 
-    named = [handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True) if sweep.within]
+    if sweep.within:
+        words = ", ".join(label(sweep.ds, axis) for axis in sweep.within)
+        legend(figure, axes.get_legend_handles_labels()[0], words)
     chip = Line2D([], [], color=GREY, marker="o", **_DOT, label="chip")
     digital = Line2D([], [], **_DIGITAL, label="digital network")
     known = sweep.digital is not None and bool(np.isfinite(sweep.digital.values).any())
-    words = ", ".join(label(sweep.ds, axis) for axis in sweep.within)
-    legend(figure, [*named, chip, *more, *([digital] if known else [])], words)
+    key(figure, [chip, *more, *([digital] if known else [])])

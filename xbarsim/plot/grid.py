@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
@@ -14,9 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["grid", "legend", "spread", "tidy"]
+__all__ = ["grid", "key", "legend", "literal", "spread", "tidy"]
 
 _COLUMNS = 4
+"""Plots in a row, at most."""
+
+_LINE, _LETTER = 0.6, 0.078
+"""Width of a legend's line and of a letter beside it [inches]."""
+
+_LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": "small",
+    "title_fontsize": "small",
+    "alignment": "left",
+}
+
+P = ParamSpec("P")
 
 
 def grid(count: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
@@ -46,17 +60,28 @@ def tidy(axes: Axes) -> Axes:
 
 
 def legend(figure: Figure, handles: Sequence[Any], title: str = "") -> None:
-    """One legend for all plots, above them."""
-    figure.legend(
-        handles=handles,
-        title=title or None,
-        loc="outside upper left",
-        ncols=min(4, len(handles)),
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        alignment="left",
-    )
+    """What tells lines apart, above all plots: as many entries in a row as there is room for."""
+    widest = _LINE + _LETTER * max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+    figure.legend(handles=handles, title=title or None, loc="outside upper left", ncols=columns, **_LEGEND)
+
+
+def key(figure: Figure, handles: Sequence[Any]) -> None:
+    """What marks mean in all plots, below them."""
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), **_LEGEND | {"labelcolor": GREY})
+
+
+def literal(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let dollar signs in names be dollar signs, not formulas."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return draw(*args, **kwargs)
+
+    return drawn
 
 
 def spread(count: int, most: int) -> list[int]:

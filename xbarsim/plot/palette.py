@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "DASHES", "GREY", "INK", "MARKERS", "PALE"]
+__all__ = ["COLOURS", "DASHES", "GREY", "INK", "MARKERS", "PALE", "ramp"]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Okabe and Ito."""
@@ -13,3 +13,11 @@ DASHES = ("solid", (0, (6, 1.5)), (0, (3, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (1.5
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 GREY, PALE, INK = "0.4", "0.92", "0.15"
+
+
+def ramp(count: int) -> list[tuple[float, ...]]:
+    """Colours from dark to light that keep their order in print and for the colour-blind; dark for a single one."""
+    from matplotlib import colormaps
+
+    # the lightest are too pale for thin lines
+    return [tuple(colormaps["viridis"](0.85 * number / max(1, count - 1))) for number in range(count)]

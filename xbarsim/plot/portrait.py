@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbarsim.errors import DataError
-from xbarsim.plot.grid import grid, legend, spread
+from xbarsim.plot.grid import grid, legend, literal, spread
 from xbarsim.plot.palette import COLOURS, GREY
 from xbarsim.portrait import GOOD, NO_CELL, OFF, ON, Portrait
 
@@ -22,6 +22,7 @@ _MOST = 12
 _KINDS = {NO_CELL: "white", GOOD: "0.88", ON: COLOURS[5], OFF: COLOURS[0]}
 
 
+@literal
 def conductances(portrait: Portrait) -> Figure:
     """Cells of each layer by conductance: wanted (line) and reached (filled), stuck cells included.
 
@@ -37,6 +38,7 @@ def conductances(portrait: Portrait) -> Figure:
         axes.stairs(portrait.programmed[layer], portrait.cell_value, fill=True, color=COLOURS[4], alpha=0.8)
         axes.stairs(portrait.target[layer], portrait.cell_value, color="black", linewidth=0.9)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(0.7, 2.0 * max(1, portrait.target[layer].max(), portrait.programmed[layer].max()))
         axes.set_title(portrait.layers[layer], fontsize="small", loc="left")
     plots[0].set_xlim(_used(portrait.cell_value, drawn, 0.0, 1.0))
@@ -47,6 +49,7 @@ def conductances(portrait: Portrait) -> Figure:
     return figure
 
 
+@literal
 def fault_map(portrait: Portrait) -> Figure:
     """Stuck cells of the first array of each layer, its first 256 rows and columns; of 12 layers as `conductances`."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
@@ -77,6 +80,7 @@ def fault_map(portrait: Portrait) -> Figure:
     return figure
 
 
+@literal
 def adc_use(portrait: Portrait) -> Figure:
     """Conversions of a few samples by the share of the ADC's full scale that they convert, before they are clipped.
 

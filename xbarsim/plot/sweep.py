@@ -16,7 +16,7 @@ from xbarsim.errors import DataError
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
 
-__all__ = ["Line", "Sweep", "is_numeric", "label", "metric_of", "study_axes", "values_of"]
+__all__ = ["Line", "Sweep", "is_numeric", "label", "metric_of", "split", "study_axes", "values_of"]
 
 Array = npt.NDArray[np.float64]
 Place = Mapping[str, int]
@@ -47,7 +47,7 @@ class Line:
         ran = ~np.isnan(self.chips)
         with np.errstate(invalid="ignore"):  # infinite figures have no deviation
             squares = np.where(ran, (self.chips - self.mean[:, None]) ** 2, 0.0).sum(axis=1)
-        return np.sqrt(squares / np.maximum(ran.sum(axis=1) - 1, 1))
+        return np.asarray(np.sqrt(squares / np.maximum(ran.sum(axis=1) - 1, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,34 +60,21 @@ class Sweep:
     values : the figure, with the dimension ``chip``
     digital : figures of the digital network, if there are any
     axis : dimension that lines go along; empty for none
-    others : the other axes of the study, those that change slowest first
-    most : lines in a plot
+    apart : axes of the study that have a plot for each value
+    within : axes that the lines of a plot differ in
     """
 
     ds: Dataset
     values: DataArray
     digital: DataArray | None
     axis: str
-    others: Sequence[str]
-    most: int
+    apart: Sequence[str]
+    within: Sequence[str]
 
     @property
     def x(self) -> npt.NDArray[Any]:
         """Values along the axis."""
         return values_of(self.ds, self.axis) if self.axis else np.array([""])
-
-    @property
-    def apart(self) -> int:
-        """How many of the other axes have a plot for each value, so that no plot has too many lines."""
-        cut = len(self.others)
-        while cut and math.prod(self.ds.sizes[axis] for axis in self.others[cut - 1 :]) <= self.most:
-            cut -= 1
-        return cut
-
-    @property
-    def within(self) -> Sequence[str]:
-        """Axes that the lines of a plot differ in."""
-        return self.others[self.apart :]
 
     @property
     def plots(self) -> list[tuple[str, list[Line]]]:
@@ -97,7 +84,7 @@ class Sweep:
                 ", ".join(f"{label(self.ds, axis)} = {self._name({axis: at})}" for axis, at in outer.items()),
                 [self._line({**outer, **inner}, self._name(inner)) for inner in self._places(self.within)],
             )
-            for outer in self._places(self.others[: self.apart])
+            for outer in self._places(self.apart)
         ]
 
     def _places(self, axes: Sequence[str]) -> Iterator[Place]:
@@ -106,7 +93,7 @@ class Sweep:
 
     def _name(self, place: Place) -> str:
         named = (values_of(self.ds, axis)[at] for axis, at in place.items())
-        return ", ".join(value if isinstance(value, str) else f"{value:g}" for value in named)
+        return ", ".join(value if isinstance(value, str) else f"{value:.3g}" for value in named)
 
     def _line(self, place: Place, name: str) -> Line:
         chips = np.asarray(self.values.isel(place).transpose(..., "chip").values, np.float64)
@@ -114,6 +101,14 @@ class Sweep:
         if self.digital is not None:
             digital = np.asarray(self.digital.isel(place).values, np.float64).reshape(len(self.x))
         return Line(name, chips.reshape(len(self.x), -1), digital)
+
+
+def split(ds: Dataset, axes: Sequence[str], most: int) -> tuple[Sequence[str], Sequence[str]]:
+    """Axes to tell apart by plot, and the last ones, which make no more than so many lines of a plot."""
+    cut = len(axes)
+    while cut and math.prod(ds.sizes[axis] for axis in axes[cut - 1 :]) <= most:
+        cut -= 1
+    return axes[:cut], axes[cut:]
 
 
 def metric_of(ds: Dataset, name: str | None) -> str:

@@ -40,7 +40,6 @@ _NAMES = {
 """What fields are called in titles and sentences; others by what the file says, if that is short."""
 _SHORT = 40
 _RATES = ("rate", "p_stuck_on", "p_stuck_off", "share_on")
-_LAYER = "layer_"
 
 
 @dataclass(frozen=True)

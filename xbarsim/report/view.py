@@ -130,14 +130,14 @@ class View:
 
     def layer(self, figure: str) -> Array:
         """(axes, chips, layers): a figure of the layers; NaN where it was not measured."""
-        if f"{_LAYER}{figure}" not in self.dataset:
+        if f"layer_{figure}" not in self.dataset:
             chips = self.dataset.sizes["chip"]
             return np.full((*self.shape, chips, len(self.layers)), np.nan)
-        return self._array(f"{_LAYER}{figure}", "chip", "layer")
+        return self._array(f"layer_{figure}", "chip", "layer")
 
     def paths(self, place: tuple[int, ...]) -> list[str]:
         """How each layer's products were computed at a point."""
-        name = f"{_LAYER}path"
+        name = "layer_path"
         if name not in self.dataset:
             return [""] * len(self.layers)
         order = [axis.dim for axis in self.axes]
