@@ -17,6 +17,7 @@ import numpy as np
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
 
+from xbarsim.components import Components
 from xbarsim.converters import Adc, Dac
 from xbarsim.device import Device
 from xbarsim.errors import ChipError, DataError
@@ -79,6 +80,8 @@ class Chip(Spec):
     placement: tuple[Rule, ...] = ()
     """Which matrix products of a network run on crossbars: the first rule that a node matches decides, and without one
     it runs on crossbars."""
+    cost: Components | None = None
+    """Energy, time and area of the parts; no result of a product depends on them."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -144,6 +144,25 @@ class Crossbar:
             out[:, start : start + step] = self.solve(volts[:, start : start + step]).i_out
         return out
 
+    def input_admittance(self) -> Array:
+        """The (rows, rows) matrix Y [S] with ``i_in = Y @ v_in``: what the wordlines draw, and ``v_in @ Y @ v_in`` the
+        power. It is symmetric, as the array is reciprocal.
+
+        Raises
+        ------
+        ChipError
+            Cells are not linear.
+        """
+        if self.wires.are_ideal:
+            return np.diag(self._linear().sum(axis=1))
+        self._linear()
+        rows = self.shape[0]
+        out = np.empty((rows, rows))
+        step = max(1, _CHUNK_BYTES // (32 * self.g.size))
+        for start in range(0, rows, step):
+            out[:, start : start + step] = self.solve(np.eye(rows)[:, start : start + step]).i_in
+        return out
+
     def change(self, rows: npt.ArrayLike, cols: npt.ArrayLike, g: npt.ArrayLike) -> Crossbar:
         """The same array with the cells ``(rows[k], cols[k])`` at new conductances ``g[k]``.
 

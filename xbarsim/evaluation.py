@@ -45,6 +45,9 @@ _WORK = 5e10
 _WEIGHTS = 5e7
 """Weights of those chips, at most: each takes several bytes of memory."""
 
+_COSTED = 4
+"""Samples over which costs are taken."""
+
 
 def evaluate(
     network: Network,
@@ -76,7 +79,8 @@ def evaluate(
     data : Dataset
         Inputs, and labels if accuracy is wanted.
     chip : Chip
-        The design; each seed is one chip of it.
+        The design; each seed is one chip of it. If it has a section ``cost``, layers' figures say what they take, as a
+        mean over the first four samples.
     seeds : sequence of int
         Seeds of the chips.
     calibration : Calibration, array or dict, optional
@@ -167,6 +171,9 @@ def evaluate(
             # more than the processors that other chips leave would only wait for each other
             used = min(share, given or programmed[0].threads)
             found = _run(Ensemble(programmed), data, reference, batch, memory, used, progress or _quiet, stop)
+            if chip.cost is not None:
+                few = data.part(0, min(_COSTED, data.n_samples))
+                found = [figures.with_cost(one.cost(few)) for figures, one in zip(found, programmed, strict=True)]
             if portrait and group[0] == seeds[0]:
                 portraits.append(portray(programmed[0], data))
             return found

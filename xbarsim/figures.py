@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.chip import Chip
+from xbarsim.cost import Cost, LayerCost
 from xbarsim.faultmap import FaultCount
 from xbarsim.macro import Activity
 from xbarsim.metrics import Metric
@@ -37,6 +38,8 @@ class LayerFigures:
     """Stuck cells, asked and injected."""
     path: str
     """How its products were computed; several where its groups differ."""
+    cost: LayerCost | None = None
+    """What it takes for one sample; None where the chip has no section ``cost``."""
 
     @property
     def adc_clip_rate(self) -> float:
@@ -73,6 +76,11 @@ class ChipFigures:
     def agreement(self) -> float:
         """Share of samples classified as the digital network does; NaN where it was not measured."""
         return self.metrics.get("agreement", float("nan"))
+
+    def with_cost(self, cost: Cost) -> ChipFigures:
+        """The same with what each layer takes."""
+        layers = (replace(layer, cost=one) for layer, one in zip(self.layers, cost.layers, strict=True))
+        return replace(self, layers=tuple(layers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,12 @@ __all__ = ["FORMAT", "LAYER_FIGURES", "read_runs", "summarise", "write_runs"]
 
 FORMAT = "xbarsim-run-1"
 
+
+def _taken(name: str) -> Callable[[LayerFigures], float]:
+    """A figure of what a layer takes; NaN where it is unknown."""
+    return lambda layer: getattr(layer.cost, name) if layer.cost is not None else float("nan")
+
+
 LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
     "signal_to_error_db": ("dB", lambda layer: layer.signal_to_error_db),
     "adc_clip_rate": ("1", lambda layer: layer.adc_clip_rate),
@@ -38,6 +44,12 @@ LAYER_FIGURES: dict[str, tuple[str, Callable[[LayerFigures], float]]] = {
     "asked_stuck_off": ("1", lambda layer: layer.faults.asked_off),
     "injected_stuck_on": ("1", lambda layer: layer.faults.injected_on),
     "injected_stuck_off": ("1", lambda layer: layer.faults.injected_off),
+    "energy_array": ("J", _taken("energy_array")),
+    "energy_dac": ("J", _taken("energy_dac")),
+    "energy_adc": ("J", _taken("energy_adc")),
+    "energy_digital": ("J", _taken("energy_digital")),
+    "latency": ("s", _taken("latency")),
+    "area": ("m^2", _taken("area")),
 }
 
 

@@ -98,6 +98,13 @@ class Batching:
             raise DataError(f"input {next(iter(counts))!r} holds no samples; at least 1 is needed")
         return count
 
+    def places(self, layer: str, feeds: Mapping[str, Any], first_sample: int) -> int:
+        """Samples that a layer computes for a feed: vacant places are among them where it cannot tell them apart."""
+        count = self.count(feeds)
+        if self.size is None or not self.aligned or layer in self.separable:
+            return count
+        return self.size * (-(-(first_sample + count) // self.size) - first_sample // self.size)
+
     def blocks(
         self, feeds: Mapping[str, Any], first_sample: int, *, exact: bool, limit: Callable[[], int] | None = None
     ) -> Iterator[Block]:

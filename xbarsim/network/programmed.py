@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.checks import check_number
+from xbarsim.cost import Cost, cost_of_layer, missing_fields
+from xbarsim.dissipation import Dissipation
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
@@ -149,6 +151,42 @@ class ProgrammedNetwork:
         """
         (found,) = _run(self, self._executor, feeds, first_sample, outputs, capture, memory, threads, observer)
         return found
+
+    def cost(self, feeds: Mapping[str, Any] | npt.ArrayLike, *, first_sample: int = 0) -> Cost:
+        """Energy, latency and area of inference on this chip, for the inputs that its arrays meet in some samples.
+
+        The samples run on the chip, and count in its activity.
+
+        Parameters
+        ----------
+        feeds
+            Inputs, as for `Network.check_feeds`. Energy is a mean over them: a few samples of the real data will do.
+        first_sample
+            As for `run`.
+
+        Raises
+        ------
+        DataError
+            As `run`.
+        """
+        checked = self.network.check_feeds(feeds)
+        shown = {name: [Dissipation(macro) for macro in macros] for name, macros in self.layers.items()}
+
+        def show(layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
+            lowering = layer.lowering(x.shape)
+            for group, one in enumerate(shown[layer.name]):
+                for _, vectors in lowering.chunks(lowering.group(x, group), 0.0):
+                    one.add(vectors.matrix)
+
+        self.run(checked, first_sample=first_sample, threads=1, observer=show)
+        batching = self.network.batching_for(checked, self.chip)
+        # matrices of packed groups hold zeros that are no weights
+        apart = self.network.partition_for(self.chip.replace({"mapping.groups": None})).layers
+        layers = tuple(
+            cost_of_layer(one.name, shown[one.name], one.n_weights, batching.places(one.name, checked, first_sample))
+            for one in apart
+        )
+        return Cost(self.chip.name, batching.count(checked), layers, missing_fields(self.chip, layers))
 
 
 class Ensemble:

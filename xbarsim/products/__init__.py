@@ -4,7 +4,7 @@ All are prepared once from a chip's cells, and multiply panels of vectors.
 """
 
 from xbarsim.products.adc import Adc
-from xbarsim.products.bank import number_of_converters
+from xbarsim.products.bank import converter_columns, number_of_converters
 from xbarsim.products.converted import ConvertedProduct
 from xbarsim.products.linear import LinearProduct
 from xbarsim.products.percell import PerCellProduct
@@ -23,6 +23,7 @@ __all__ = [
     "Product",
     "SolvedProduct",
     "collapses",
+    "converter_columns",
     "fits_words",
     "number_of_converters",
     "plain_product",
