@@ -301,7 +301,7 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
-TOP = "adc, array, dac, description, device, faults, mapping, name, placement, sources, wires"
+TOP = "adc, array, cost, dac, description, device, faults, mapping, name, placement, sources, wires"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ class Dissipation:
 def _powers(array: Crossbar, volts: Array) -> list[float]:
     """What an array draws [W] for each of some inputs (rows, reads), in parts whose sum it is."""
     if array.wires.are_ideal:
-        return [float(v @ array.iv.current(g[:, None], v).sum(axis=0)) for g, v in zip(array.g, volts, strict=True)]
+        drawn = (v * array.iv.current(g[:, None], v).sum(axis=0) for g, v in zip(array.g, volts, strict=True))
+        return [float(power) for row in drawn for power in row]
     blocks = (volts[:, start : start + _BLOCK] for start in range(0, volts.shape[1], _BLOCK))
     return [float(power) for block in blocks for power in np.atleast_1d(array.solve(block).power)]
