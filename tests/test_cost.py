@@ -452,7 +452,7 @@ def test_what_is_no_cost_is_said_in_one_line(changes: dict, text: str) -> None:
 
 
 def test_evaluations_of_chips_with_the_section_have_costs(lenet: xs.Network, tmp_path: Path) -> None:
-    data = images(lenet, 9)
+    data = images(lenet, 20)
     plain = xs.Chip.load("hfo2-1t1r").replace({"faults.p_stuck_on": 0.05})
     chip = plain.replace(KNOWN | {"cost.dac_energy": None})
     options = {"seeds": [4, 2], "calibration": data.inputs}
@@ -460,7 +460,7 @@ def test_evaluations_of_chips_with_the_section_have_costs(lenet: xs.Network, tmp
     found = xs.evaluate(lenet, data, chip, **options)
     again = xs.evaluate(lenet, data, chip, **options, workers=2, batch=3)
     for one, two, three in zip(without.chips, found.chips, again.chips, strict=True):
-        alone = lenet.program(chip, seed=one.seed, calibration=data.inputs).cost(data.part(0, 4))
+        alone = lenet.program(chip, seed=one.seed, calibration=data.inputs).cost(data.part(0, 16))
         assert [layer.cost for layer in one.layers] == [None] * 5
         assert str([layer.cost for layer in two.layers]) == str(list(alone.layers))
         assert str(two) == str(three)

@@ -45,7 +45,7 @@ _WORK = 5e10
 _WEIGHTS = 5e7
 """Weights of those chips, at most: each takes several bytes of memory."""
 
-_COSTED = 4
+_COSTED = 16
 """Samples over which costs are taken."""
 
 
@@ -80,7 +80,7 @@ def evaluate(
         Inputs, and labels if accuracy is wanted.
     chip : Chip
         The design; each seed is one chip of it. If it has a section ``cost``, layers' figures say what they take, as a
-        mean over the first four samples.
+        mean over the first 16 samples.
     seeds : sequence of int
         Seeds of the chips.
     calibration : Calibration, array or dict, optional

@@ -89,7 +89,7 @@ def _print(found: Cost) -> None:
         "area [m^2]",
     ):
         # "[s]" would be taken for a style
-        table.add_column(name.replace("[", r"\["), justify="left" if name == "layer" else "right", no_wrap=True)
+        table.add_column(name.replace("[", r"\["), justify="left" if name == "layer" else "right", no_wrap=name != "layer")
     for layer in (*found.layers, total):
         table.add_row(*_row(layer), style="bold" if layer is total else "")
     console.print(table)
