@@ -20,6 +20,8 @@ __all__ = ["cost"]
 _CALIBRATION_SAMPLES = 100
 _PREFIXES = {-6: "a", -5: "f", -4: "p", -3: "n", -2: "u", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
 
+_COLUMNS = ("MACs", "reads", "array [J]", "DAC [J]", "ADC [J]", "digital [J]", "latency [s]", "area [m^2]")
+
 _NAMES = {
     "energy_array": "energy of arrays",
     "energy_dac": "energy of DACs",
@@ -77,19 +79,9 @@ def cost(
 def _print(found: Cost) -> None:
     console, total = new_console(), found.total
     table = new_table(f"{found.chip}: each layer for one sample, mean over {found.samples}")
-    for name in (
-        "layer",
-        "MACs",
-        "reads",
-        "array [J]",
-        "DAC [J]",
-        "ADC [J]",
-        "digital [J]",
-        "latency [s]",
-        "area [m^2]",
-    ):
-        # "[s]" would be taken for a style
-        table.add_column(name.replace("[", r"\["), justify="left" if name == "layer" else "right", no_wrap=name != "layer")
+    table.add_column("layer")
+    for name in _COLUMNS:
+        table.add_column(name.replace("[", r"\["), justify="right", no_wrap=True)  # "[s]" would be taken for a style
     for layer in (*found.layers, total):
         table.add_row(*_row(layer), style="bold" if layer is total else "")
     console.print(table)
