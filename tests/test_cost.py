@@ -483,3 +483,45 @@ def test_energy_does_not_depend_on_the_samples_numbers(lenet: xs.Network, first:
     programmed = lenet.program(IDEAL.replace(KNOWN | {"dac.bits": 6}), calibration=data.inputs)
     expected = programmed.cost(data.inputs)
     assert programmed.cost(data.inputs, first_sample=first).total.energy == pytest.approx(expected.total.energy)
+
+
+def test_a_restored_chip_costs_the_same(lenet: xs.Network, tmp_path: Path) -> None:
+    data = images(lenet, 2)
+    for wires in ({}, WIRES):
+        chip = xs.Chip.load("hfo2-1t1r").replace(KNOWN | {"faults.p_stuck_on": 0.02} | wires)
+        programmed = lenet.program(chip, seed=5, calibration=data.inputs)
+        programmed.save(tmp_path / "chip.h5", force=True)
+        restored = lenet.restore(tmp_path / "chip.h5").cost(data.inputs)
+        # conductances are summed all at once or some rows of arrays at a time
+        assert restored.total.energy_array == pytest.approx(programmed.cost(data.inputs).total.energy_array, rel=1e-12)
+
+
+def test_layers_of_loops_count_every_visit(tmp_path: Path) -> None:
+    """A recurrent layer reads its matrix once for each step of each sample."""
+    steps, size = 5, 3
+    nodes = [node("RNN", ["x", "w", "r"], ["y", "h"], hidden_size=size)]
+    constants = {"w": normal(1, size, 4), "r": normal(1, size, size, seed=1)}
+    network = saved(tmp_path, nodes, {"x": [steps, "N", 4]}, {"h": [1, "N", size]}, constants)
+    x = {"x": normal(steps, 2, 4, seed=2)}
+    chip = IDEAL.replace(KNOWN | {"dac.bits": 8, "adc.bits": 8})
+    programmed = network.program(chip, calibration=x)
+    cost = programmed.cost(x)
+    assert cost.samples == 2
+    for layer, (macros, activity) in zip(
+        cost.layers, zip(programmed.layers.values(), programmed.activity.values(), strict=True), strict=True
+    ):
+        assert layer.reads == steps * macros[0].inputs.shifts.size
+        assert layer.conversions * 2 == activity.conversions
+    assert {layer.macs for layer in cost.layers} == {steps * 4 * size, steps * size * size}
+
+
+def test_studies_hold_costs_of_every_layer() -> None:
+    chip = xs.Chip.load("hfo2-1t1r").replace({"cost.t_read": 1e-7, "cost.adc_energy": 2e-12})
+    found = xs.sweep(
+        "lenet5", "fashion-mnist-1000", chip, {"mapping.kind": ["two-column", "differential"]}, chips=2, limit=20
+    )
+    energy = found["layer_energy_array"]
+    assert energy.attrs["units"] == "J"
+    assert (energy.sel(mapping_kind="differential") > energy.sel(mapping_kind="two-column")).all()
+    assert (found["layer_energy_adc"] > 0.0).all()
+    assert found["layer_latency"].isnull().all()
