@@ -199,7 +199,8 @@ def _dataset(group: Any, name: str, data: npt.NDArray[Any], unit: str, scales: l
 def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
     """Figures and attributes of every run in a file, by group name ("" for the file itself).
 
-    The entry ``data`` has the arrays, ``portrait`` the `Portrait` of the first chip, or None.
+    The entry ``data`` has the arrays, ``digital`` the digital network's figures by metric, ``portrait`` the `Portrait`
+    of the first chip, or None.
 
     Raises
     ------
@@ -219,8 +220,22 @@ def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
                 *((key, item) for key, item in file.items() if isinstance(item, h5py.Group)),
             ]:
                 if "chip" in group.attrs:
-                    data = {key: item[()] for key, item in group.items() if isinstance(item, h5py.Dataset)}
-                    runs[name] = common | dict(group.attrs) | {"data": data, "portrait": _read_portrait(group)}
+                    items = {key: item for key, item in group.items() if isinstance(item, h5py.Dataset)}
+                    digital = {
+                        key.removeprefix("metric_"): float(item.attrs["digital"])
+                        for key, item in items.items()
+                        if "digital" in item.attrs
+                    }
+                    data = {key: item[()] for key, item in items.items()}
+                    runs[name] = (
+                        common
+                        | dict(group.attrs)
+                        | {
+                            "data": data,
+                            "digital": digital,
+                            "portrait": _read_portrait(group),
+                        }
+                    )
             return runs
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file'}") from None

@@ -26,7 +26,8 @@ from xbarsim.study.unit import OWN_SAMPLES, Model, Samples, Task
 
 __all__ = ["Plan", "Signature"]
 
-_WORDS = frozenset({"name", "question"})
+_APART = {"name", "question", "axes", "listed", "chip"}
+"""Fields of a study that change no figure, or are told apart in words of their own."""
 _SHOWN = 4
 
 
@@ -140,7 +141,12 @@ class Plan:
         """What the study leaves of itself."""
         study = self.study
         stop = None if study.stop is None else study.stop.model_dump(mode="json")
-        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(_WORDS))
+        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_APART)
+        axes = {
+            field: [setting.get(field, "none") for setting in dimension.settings]
+            for dimension in study.dimensions
+            for field in dimension.fields
+        }
         digests = {
             "model": {Path(model.name).name: model.digest[:12] for model in self.models},
             "data": self.task.data.digest[:12],
@@ -148,7 +154,7 @@ class Plan:
         }
         base = study.base
         chip = {} if base is None else {"chip": _chip(base)}
-        settings = fields | chip | {"xbarsim": self.task.version, "sha256": digests}
+        settings = fields | chip | {"axes": axes, "xbarsim": self.task.version, "sha256": digests}
         return Signature(self.keys, study.seed, study.chips, stop, settings)
 
 
