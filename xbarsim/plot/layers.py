@@ -55,7 +55,7 @@ def layer_errors(ds: Dataset) -> Figure:
     finite = ds[_FIGURE].where(np.isfinite(ds[_FIGURE]))
     sweep = Sweep(ds, finite, None, "layer", apart, within)
     groups, rows = sweep.plots, np.arange(ds.sizes["layer"], dtype=np.float64)
-    size = (6.6 if len(groups) == 1 else 3.4), 0.7 + 0.36 * max(len(rows), 4)
+    size = (6.6 if len(groups) == 1 else 3.4), 1.0 + max(0.36 * min(len(rows), 12), 1.2) + 0.2 * max(0, len(rows) - 12)
     figure, plots = grid(len(groups), *size, sharex=True, sharey=True)
     for plot, (title, lines) in zip(plots, groups, strict=True):
         for number, (line, colour) in enumerate(zip(lines, colours, strict=False)):
