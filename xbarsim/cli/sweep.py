@@ -162,9 +162,8 @@ def _list(study: Study, out: str, as_json: bool) -> None:
         figures = {"name": study.name, "finished": schedule.finished, "chips": schedule.wanted, "points": points}
         click.echo(json.dumps(figures, indent=2))
         return
-    table = new_table(
-        f"{study.name}: {len(rows):,} points, {schedule.finished:,} of {schedule.wanted:,} chips finished"
-    )
+    done = f"{schedule.finished:,} of {schedule.wanted:,} chips are finished"
+    table = new_table(f"{study.name}: {len(rows):,} points, {done}")
     for name in (*study.dims, "finished"):
         table.add_column(name, justify="right" if name == "finished" else "left")
     for point, one in rows[:_ROWS]:
