@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError, OutputError, XbarsimError
 
-__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_columns", "read_npz"]
+__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_columns", "read_npz", "remove_leftovers"]
 
 NPZ_BYTES = 4 << 30
 """What an NPZ file may unpack to where nothing else is said."""
@@ -71,7 +72,7 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
     """
     target = check_output(path, force=force)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.", suffix=target.suffix)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_hidden(target), suffix=target.suffix)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -90,6 +91,20 @@ def new_file(path: str | Path, *, force: bool = False) -> Iterator[Path]:
         free = shutil.disk_usage(target.parent).free
         reason = error.strerror or ("no space left on the device" if free < 1 << 20 else str(error).splitlines()[0])
         raise OutputError(f"{path}: cannot be written: {reason}") from None
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what `new_file` left beside a path in processes that were killed; no other may be writing it."""
+    form = re.escape(_hidden(target)) + r"[a-z0-9_]{8}" + re.escape(target.suffix)
+    for path in target.parent.iterdir():
+        if re.fullmatch(form, path.name):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _hidden(target: Path) -> str:
+    """How the temporary files of a path begin."""
+    return f".{target.name[:64]}."
 
 
 def read_npz(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from xbarsim.portrait import Portrait
 
-__all__ = ["FORMAT", "build", "portraits", "read", "write"]
+__all__ = ["FORMAT", "build", "encoded", "portraits", "read", "write"]
 
 FORMAT = "xbarsim-study-1"
 
@@ -217,6 +217,12 @@ def write(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None
     OutputError
         The file exists and ``force`` is not set, or it cannot be written.
     """
+    with new_file(path, force=force) as temporary:
+        temporary.write_bytes(encoded(dataset).getbuffer())
+
+
+def encoded(dataset: xr.Dataset) -> io.BytesIO:
+    """The figures of a study as a netCDF-4 file in memory."""
     pictures = [str(name) for name in dataset.variables if str(name).startswith(PREFIX)]
     added = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -225,14 +231,13 @@ def write(dataset: xr.Dataset, path: str | Path, *, force: bool = False) -> None
     }
     rest = dataset.drop_vars([*pictures, *({"portrait"} & set(dataset.coords))]).assign_attrs(added | dataset.attrs)
     content = io.BytesIO()  # on a full disk the HDF5 library ends the process
-    with new_file(path, force=force) as temporary:
-        _save(rest, content, None)
-        if pictures:
-            names = {name: name.removeprefix(PREFIX) for name in pictures}
-            kept = dataset[pictures].drop_attrs()
-            names |= {str(dim): str(dim).removeprefix(PREFIX) for dim in kept.dims if dim != "portrait"}
-            _save(kept.rename(names), content, _GROUP)
-        temporary.write_bytes(content.getbuffer())
+    _save(rest, content, None)
+    if pictures:
+        names = {name: name.removeprefix(PREFIX) for name in pictures}
+        kept = dataset[pictures].drop_attrs()
+        names |= {str(dim): str(dim).removeprefix(PREFIX) for dim in kept.dims if dim != "portrait"}
+        _save(kept.rename(names), content, _GROUP)
+    return content
 
 
 def _save(dataset: xr.Dataset, file: io.BytesIO, group: str | None) -> None:

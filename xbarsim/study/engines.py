@@ -9,9 +9,8 @@ import os
 import signal
 import threading
 import time
-from abc import ABC, abstractmethod
-from concurrent.futures import BrokenExecutor, Executor, Future
-from typing import Any
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from typing import Any, Protocol
 
 from xbarsim.errors import StudyError
 from xbarsim.study.unit import Found, Unit, compute
@@ -24,30 +23,31 @@ _AHEAD = 2
 _CONNECT = "10 s"
 
 
-class Engine(ABC):
+class Engine(Protocol):
     """Computes units."""
 
+    losses: tuple[type[BaseException], ...]
+    """What is raised for a unit whose worker was lost."""
+
     @property
-    @abstractmethod
     def room(self) -> int:
         """Units that may be under way at once."""
 
-    @abstractmethod
     def submit(self, unit: Unit) -> Future[Found]:
         """Start on a unit."""
 
     def restart(self) -> None:
-        """Begin anew after workers were lost; what was under way is lost."""
-        raise NotImplementedError
+        """Begin anew after workers were lost, and forget what was under way."""
 
     def close(self) -> None:
         """Let nothing start any more, and end the workers."""
 
 
-class Here(Engine):
+class Here:
     """In this process, one unit after the other."""
 
     room = 1
+    losses: tuple[type[BaseException], ...] = ()
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Compute it."""
@@ -58,9 +58,17 @@ class Here(Engine):
             done.set_exception(error)
         return done
 
+    def restart(self) -> None:
+        """No worker is ever lost."""
 
-class Processes(Engine):
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Processes:
     """In processes of this machine, which end when this one does, however it ends."""
+
+    losses: tuple[type[BaseException], ...] = (BrokenExecutor,)
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -84,7 +92,7 @@ class Processes(Engine):
         return future
 
     def restart(self) -> None:
-        """Start other processes."""
+        """Let the next unit start other processes."""
         self.close()
 
     def close(self) -> None:
@@ -114,7 +122,7 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, name="xbarsim-parent", daemon=True).start()
 
 
-class Cluster(Engine):
+class Cluster:
     """On the workers of a Dask scheduler, which gives the units of a lost worker to another one.
 
     Raises
@@ -125,24 +133,33 @@ class Cluster(Engine):
 
     def __init__(self, address: str) -> None:
         try:
-            from distributed import Client
+            from distributed import Client, KilledWorker
         except ImportError:
             raise StudyError("--scheduler needs Dask: pip install 'xbarsim[cluster]'") from None
         try:
             self._client = Client(address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise StudyError(f"no Dask scheduler at {address}: {str(error).splitlines()[0]}") from None
+        self._address = address
         self._executor = self._client.get_executor(pure=False)
+        self.losses: tuple[type[BaseException], ...] = (KilledWorker, CancelledError)
 
     @property
     def room(self) -> int:
         """A few units a worker."""
-        return max(_AHEAD, _AHEAD * sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values()))) * _AHEAD
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Send it to the scheduler."""
         future: Future[Found] = self._executor.submit(compute, unit)
         return future
+
+    def restart(self) -> None:
+        """Cancel all units."""
+        if self._client.status != "running":
+            raise StudyError(f"the Dask scheduler at {self._address} is gone; what was finished is kept")
+        self._executor.shutdown(wait=False)
+        self._executor = self._client.get_executor(pure=False)
 
     def close(self) -> None:
         """Cancel what has not started, and leave the cluster as it is."""
@@ -155,6 +172,3 @@ def engine_of(workers: int, scheduler: str | None) -> Engine:
     if scheduler is not None:
         return Cluster(scheduler)
     return Here() if workers == 1 else Processes(workers)
-
-
-__all__ += ["BrokenExecutor"]

@@ -26,7 +26,8 @@ from xbarsim.study.unit import OWN_SAMPLES, Model, Samples, Task
 
 __all__ = ["Plan", "Signature"]
 
-_WORDS = frozenset({"name", "question"})
+_APART = {"name", "question", "axes", "listed", "chip"}
+"""Fields of a study that change no figure, or are told apart in words of their own."""
 _SHOWN = 4
 
 
@@ -90,8 +91,8 @@ class Plan:
     """Of each point."""
     keys: tuple[str, ...]
     """Identity of each point."""
-    data: str
-    """Path of the data."""
+    provenance: Mapping[str, str]
+    """Paths and digests, for the attributes of the data set."""
 
     @staticmethod
     def of(study: Study) -> Plan:
@@ -126,14 +127,26 @@ class Plan:
         common = _common(task)
         found = tuple(models[point.model, point.manifest] for point in study.points)
         keys = tuple(_key(common, task, model, point.chip) for model, point in zip(found, study.points, strict=True))
-        return Plan(study, task, found, keys, str(data.path))
+        ranges = f"first {count} samples of {given.path} (sha256 {given.digest})"
+        provenance = {
+            "model_sha256": json.dumps({model.name: model.digest for model in found}),
+            "data": str(data.path),
+            "data_sha256": data.digest,
+            "calibration": ranges if any(point.chip.needs_calibration for point in study.points) else "none",
+        }
+        return Plan(study, task, found, keys, provenance)
 
     @property
     def signature(self) -> Signature:
         """What the study leaves of itself."""
         study = self.study
         stop = None if study.stop is None else study.stop.model_dump(mode="json")
-        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(_WORDS))
+        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_APART)
+        axes = {
+            field: [setting.get(field, "none") for setting in dimension.settings]
+            for dimension in study.dimensions
+            for field in dimension.fields
+        }
         digests = {
             "model": {Path(model.name).name: model.digest[:12] for model in self.models},
             "data": self.task.data.digest[:12],
@@ -141,7 +154,7 @@ class Plan:
         }
         base = study.base
         chip = {} if base is None else {"chip": _chip(base)}
-        settings = fields | chip | {"xbarsim": self.task.version, "sha256": digests}
+        settings = fields | chip | {"axes": axes, "xbarsim": self.task.version, "sha256": digests}
         return Signature(self.keys, study.seed, study.chips, stop, settings)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
 
 from xbarsim.errors import DataError, OutputError
 from xbarsim.study.records import ChipRecord, PointRecord
@@ -35,6 +34,8 @@ class Journal:
     ----------
     output : path, optional
         The study's output; the journal lies beside it. Without one, it is in memory.
+    force : bool
+        Begin a new one in place of a damaged one.
 
     Raises
     ------
@@ -44,9 +45,14 @@ class Journal:
         The journal is damaged, or is no journal.
     """
 
-    def __init__(self, output: Path | None) -> None:
+    def __init__(self, output: Path | None, *, force: bool = False) -> None:
         self.path = None if output is None else self.beside(output)
-        with self._explained():
+        try:
+            self._connect()
+        except DataError:
+            if not force or self.path is None:
+                raise
+            self.path.unlink()
             self._connect()
 
     @staticmethod
@@ -61,10 +67,11 @@ class Journal:
             row = self._database.execute("SELECT identity FROM study").fetchone()
         return None if row is None else str(row[0])
 
-    def begin(self, identity: str, points: Iterable[PointRecord] = (), chips: Iterable[ChipRecord] = ()) -> None:
-        """Say what the study depends on, and take records that are already known: all of it, or nothing."""
+    def begin(self, identity: str, points: Iterable[PointRecord], chips: Iterable[ChipRecord]) -> None:
+        """Say what the study depends on, and hold these records and no others: all of it at once, or nothing."""
         with self._transaction():
-            self._database.execute("DELETE FROM study")
+            for table in ("study", "points", "chips"):
+                self._database.execute(f"DELETE FROM {table}")
             self._database.execute("INSERT INTO study VALUES (?)", [identity])
             self._insert(points, chips)
 
@@ -87,7 +94,10 @@ class Journal:
         return [record if portrait is None else record.with_portrait(portrait) for record, portrait in records]
 
     def close(self) -> None:
-        """Release the lock; the records stay."""
+        """Release the lock; the records stay, and a journal without chips goes."""
+        with suppress(sqlite3.Error):  # closed already, or damaged
+            if self._database.execute("SELECT count(*) FROM chips").fetchone() == (0,) and self.path is not None:
+                self.path.unlink(missing_ok=True)
         self._database.close()
 
     def remove(self) -> None:
@@ -96,38 +106,39 @@ class Journal:
             self.path.unlink(missing_ok=True)
         self._database.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _connect(self) -> None:
-        self._database = sqlite3.connect(self.path or ":memory:", timeout=0.0, isolation_level=None)
-        try:
-            # the lock that the first transaction takes is kept until the end
-            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.execute("BEGIN EXCLUSIVE")
-            (application,) = self._database.execute("PRAGMA application_id").fetchone()
-            (objects,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if objects == 0:
-                self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
-                for statement in filter(str.strip, _TABLES.split(";")):
-                    self._database.execute(statement)
-            elif application != _APPLICATION:
-                raise DataError(f"{self.path}: not a journal of this version of xbarsim; move it away")
-            self._database.execute("COMMIT")
-            (state,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
-            if state != "ok":
-                raise sqlite3.DatabaseError(state)
-        except BaseException:
-            self._database.close()
-            raise
+        with self._explained():
+            self._database = sqlite3.connect(self.path or ":memory:", timeout=0.0, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        # the lock that the first transaction takes is kept until the end
+        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("BEGIN EXCLUSIVE")
+        (application,) = self._database.execute("PRAGMA application_id").fetchone()
+        (objects,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if objects == 0:
+            self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+            for statement in filter(str.strip, _TABLES.split(";")):
+                self._database.execute(statement)
+        elif application != _APPLICATION:
+            raise DataError(f"{self.path}: not a journal of this version of xbarsim; move it away")
+        self._database.execute("COMMIT")
+        if self.path is not None and not self.path.exists():  # whoever had the lock removed it just now
+            raise sqlite3.OperationalError("database is locked")
+        (state,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
 
     def _insert(self, points: Iterable[PointRecord], chips: Iterable[ChipRecord]) -> None:
         self._database.executemany(
-            "INSERT OR IGNORE INTO points VALUES (?, ?, ?)",
+            "INSERT INTO points VALUES (?, ?, ?) ON CONFLICT (point) DO UPDATE SET portrait = excluded.portrait "
+            "WHERE excluded.portrait IS NOT NULL",
             [(record.point, record.to_json(), record.portrait_bytes()) for record in points],
         )
         self._database.executemany(

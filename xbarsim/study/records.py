@@ -79,7 +79,7 @@ class PointRecord:
         return buffer.getvalue()
 
     def with_portrait(self, content: bytes) -> Self:
-        """This record with the portrait that `portrait_bytes` wrote."""
+        """The record with the portrait that `portrait_bytes` wrote."""
         from xbarsim.portrait import Portrait
 
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

@@ -41,10 +41,11 @@ def wanted(values: Sequence[float], most: int, at_least: int, width: float, conf
 
 
 def half_width(values: Sequence[float], confidence: float) -> float:
-    """Half the width of the confidence interval of the mean; NaN for fewer than two values."""
+    """Half the width of the confidence interval of the mean; NaN for fewer than two values or infinite ones."""
     if len(values) < 2:
         return math.nan
-    spread = float(np.std(np.asarray(values, np.float64), ddof=1))
+    with np.errstate(invalid="ignore"):
+        spread = float(np.std(np.asarray(values, np.float64), ddof=1))
     return student_quantile(confidence, len(values) - 1) * spread / math.sqrt(len(values))
 
 
