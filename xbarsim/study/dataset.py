@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from xbarsim.portrait import Portrait
 
-__all__ = ["FORMAT", "build", "encoded", "portraits", "read", "write"]
+__all__ = ["FORMAT", "build", "encoded", "metrics", "portraits", "read", "write"]
 
 FORMAT = "xbarsim-study-1"
 
@@ -193,6 +193,13 @@ def _words(study: Study, field: str) -> dict[str, str]:
     clause = re.split(r"[.:;(]\s|[.:;]$", re.sub(r"\s*\[[^]]*\]|`", "", texts[0]))[0] if texts else ""
     name = clause.strip() if 0 < len(clause) <= 60 else field
     return {"long_name": name} | ({"units": units.pop() or "1"} if len(units) == 1 else {})
+
+
+def metrics(dataset: xr.Dataset) -> tuple[str, ...]:
+    """Names of the metrics of a study, in the order in which they were asked for."""
+    own = {"signal_to_error_db"}
+    names = (str(name) for name, variable in dataset.data_vars.items() if "chip" in variable.dims)
+    return tuple(name for name in names if "layer" not in dataset[name].dims and name not in own)
 
 
 def portraits(dataset: xr.Dataset) -> dict[str, Portrait]:

@@ -178,8 +178,6 @@ class Study(Direct):
             if self.stop.metric is not None and self.metrics is not None and self.stop.metric not in self.metrics:
                 raise ValueError(f"stop.metric = {self.stop.metric!r} is none of metrics: {', '.join(self.metrics)}")
         size = math.prod(self.shape)
-        if len(self.shape) > _DIMENSIONS:
-            raise ValueError(f"the study has {len(self.shape)} axes; at most {_DIMENSIONS} are valid")
         if size > MOST or size * self.chips > _FIGURES:
             raise ValueError(
                 f"the study has {size:,} points of {self.chips:,} chips; valid are up to {MOST:,} points and "
@@ -189,12 +187,14 @@ class Study(Direct):
         return self
 
     def _check_axes(self) -> None:
+        if len(self.axes) > _DIMENSIONS:
+            raise ValueError(f"the study has {len(self.axes)} axes; at most {_DIMENSIONS} are valid")
         over = [(axis.dim, field) for axis in self.axes for field in axis.columns]
         for (name, field), (other_name, other) in itertools.combinations(over, 2):
+            if field == other:
+                raise ValueError(f"axes {name!r} and {other_name!r} both vary {field}")
             if is_part(field, other) or is_part(other, field):
-                where = f"axis {name!r}" if name == other_name else f"axes {name!r} and {other_name!r}"
-                what = f"both vary {field}" if field == other else f"vary {field} and {other}, one a part of the other"
-                raise ValueError(f"{where}: {what}")
+                raise ValueError(f"axes {name!r} and {other_name!r}: {field} and {other} are one a part of the other")
         for name, field in over:
             given = [item for item in self.set if is_part(item, field)]
             given += [field] if field in OF_STUDY and getattr(self, field) is not None else []
