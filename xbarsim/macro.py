@@ -321,6 +321,10 @@ class Macro:
         """Whether inputs become the same levels."""
         return self._inputs == other._inputs and self.dtype == other.dtype
 
+    def prepare(self, levels: analog.Panels) -> analog.Panels:
+        """Levels for several macros that quantise alike to multiply with, before the next ones are prepared."""
+        return levels._replace(planes=self._inputs.planes(levels.values))
+
     def multiply(
         self,
         levels: npt.NDArray[Any] | analog.Panels,

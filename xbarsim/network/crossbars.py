@@ -39,6 +39,9 @@ class Multiplier(Protocol):
     def quantise(self, x: npt.NDArray[Any], others: Sequence[Any] = ()) -> npt.NDArray[Any]:
         """Levels of input values, which ``others`` quantise alike and so need not quantise again."""
 
+    def prepare(self, levels: Panels) -> Panels:
+        """The same levels, with what several products that quantise alike may share."""
+
     def multiply(
         self, levels: Panels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
     ) -> npt.NDArray[Any]:
@@ -147,8 +150,9 @@ class Crossbars:
         for group, (product, *others) in enumerate(zip(*products, strict=True)):
             levels = product.quantise(lowering.group(x, group), others)
             for start, columns in lowering.chunks(levels, product.zero_level):
+                seen = product.prepare(columns) if others else columns
                 for one, out in zip((product, *others), outs, strict=True):
-                    y = one.multiply(columns, first_sample * vectors + start, vectors, visit)
+                    y = one.multiply(seen, first_sample * vectors + start, vectors, visit)
                     lowering.collect(y, start, group, bias, out)
         return [out.reshape(lowering.shape) for out in outs]
 

@@ -109,6 +109,11 @@ class Network:
                 self._partitions[key] = made
             return self._partitions[key]
 
+    def multiplications(self, chip: Chip) -> float:
+        """Multiplications of one sample on crossbars; of layers whose number of vectors is open, those of one."""
+        vectors = self.batching.vectors
+        return float(sum(vectors.get(one.name, 1) * one.n_weights for one in self.partition_for(chip).layers))
+
     def idle_rules(self, chip: Chip) -> list[str]:
         """Placement rules of a chip that no node of this network matches, in words."""
         return idle(chip.placement, self.partition.candidates)

@@ -85,11 +85,7 @@ class ProgrammedNetwork:
         """Threads on which a run is faster than on one: as many as there are processors if blocks of samples are much
         work, as those of large images; one for small networks, whose threads would wait for the interpreter.
         """
-        batching = self.network.batching
-        vectors = (
-            batching.vectors.get(name, 1) * sum(m.n_in * m.n_out for m in ms) for name, ms in self.layers.items()
-        )
-        work = min(batching.size or 1, _BLOCK) * sum(vectors)
+        work = min(self.network.batching.size or 1, _BLOCK) * self.network.multiplications(self.chip)
         return os.cpu_count() or 1 if work >= _THREADED else 1
 
     def save(self, path: str | Path, *, force: bool = False) -> None:

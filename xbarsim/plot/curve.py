@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.plot.grid import grid, key, legend, literal
+from xbarsim.plot.grid import grid, key, legend, literal, name_axes
 from xbarsim.plot.palette import COLOURS, DASHES, GREY, MARKERS
 from xbarsim.plot.sweep import Line, Sweep, is_numeric, label, metric_of, split, study_axes
 
@@ -66,8 +66,7 @@ def _over_numbers(sweep: Sweep, name: str) -> Figure:
             axes.plot(x, line.digital, **_DIGITAL | ({} if _is_one(lines) else {"color": COLOURS[number]}))
         axes.set_title(title, fontsize="small", loc="left")
     _scale(plots[0], x, sweep.ds[sweep.axis].attrs.get("scale") == "log")
-    figure.supxlabel(label(sweep.ds, sweep.axis), fontsize="medium")
-    figure.supylabel(name, fontsize="medium")
+    name_axes(figure, plots, label(sweep.ds, sweep.axis), name)
     spread = Patch(color=GREY, alpha=0.25, linewidth=0, label="standard deviation")
     _legend(figure, sweep, plots[0], [spread])
     return figure
@@ -97,9 +96,7 @@ def _over_categories(sweep: Sweep, name: str) -> Figure:
         axes.grid(axis="y", visible=False)
     plots[0].set_yticks(rows, [str(value) for value in sweep.x])
     plots[0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.supxlabel(name, fontsize="medium")
-    if sweep.axis:
-        figure.supylabel(label(sweep.ds, sweep.axis), fontsize="medium")
+    name_axes(figure, plots, name, label(sweep.ds, sweep.axis) if sweep.axis else "")
     _legend(figure, sweep, plots[0], [Line2D([], [], color=GREY, marker="|", label="standard deviation")])
     return figure
 

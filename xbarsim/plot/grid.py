@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["grid", "key", "legend", "literal", "spread", "tidy"]
+__all__ = ["grid", "key", "legend", "literal", "name_axes", "spread", "tidy"]
 
 _COLUMNS = 4
 """Plots in a row, at most."""
@@ -40,13 +40,25 @@ def grid(count: int, width: float, height: float, **shared: Any) -> tuple[Figure
     columns = min(count, _COLUMNS if count != _COLUMNS + 1 else 3)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(0.6 + width * columns, 0.7 + height * rows), layout="constrained")
-    every = np.asarray(figure.subplots(rows, columns, squeeze=False, **shared)).ravel()
+    every: list[Axes] = np.asarray(figure.subplots(rows, columns, squeeze=False, **shared)).ravel().tolist()
     for axes in every[count:]:
         axes.remove()
-    # plots above a vacant place are the last of their columns
-    for axes in every[max(0, count - columns) : count]:
+    for axes in _lowest(every[:count], columns):
         axes.tick_params(labelbottom=True)
     return figure, [tidy(axes) for axes in every[:count]]
+
+
+def name_axes(figure: Figure, plots: Sequence[Axes], x: str, y: str) -> None:
+    """Say below each column of plots, and beside all, what is drawn."""
+    specification = plots[0].get_subplotspec()
+    for axes in _lowest(plots, specification.get_gridspec().ncols if specification is not None else 1):
+        axes.set_xlabel(x, fontsize="small" if len(plots) > 1 else "medium")
+    figure.supylabel(y, fontsize="small" if len(plots) > 1 else "medium")
+
+
+def _lowest(plots: Sequence[Axes], columns: int) -> Sequence[Axes]:
+    """The last plots of their columns, those above a vacant place too."""
+    return plots[max(0, len(plots) - columns) :]
 
 
 def tidy(axes: Axes) -> Axes:

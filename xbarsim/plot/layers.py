@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarsim.errors import DataError
-from xbarsim.plot.grid import grid, legend, literal, spread
+from xbarsim.plot.grid import grid, legend, literal, name_axes, spread
 from xbarsim.plot.palette import COLOURS, MARKERS, ramp
 from xbarsim.plot.sweep import Sweep, is_numeric, label, split, study_axes
 
@@ -69,7 +69,7 @@ def layer_errors(ds: Dataset) -> Figure:
         plot.set_title(title, fontsize="small", loc="left")
     plots[0].set_yticks(rows, list(sweep.x))
     plots[0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.supxlabel("signal to error [dB]: mean and standard deviation of chips", fontsize="medium")
+    name_axes(figure, plots, "signal to error [dB], mean and deviation of chips", "")
     if within:
         legend(figure, plots[0].get_legend_handles_labels()[0], ", ".join(label(ds, axis) for axis in within))
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xbarsim.errors import DataError
-from xbarsim.plot.grid import grid, legend, literal, spread
+from xbarsim.plot.grid import grid, legend, literal, name_axes, spread
 from xbarsim.plot.palette import COLOURS, GREY
 from xbarsim.portrait import GOOD, NO_CELL, OFF, ON, Portrait
 
@@ -42,8 +42,7 @@ def conductances(portrait: Portrait) -> Figure:
         axes.set_ylim(0.7, 2.0 * max(1, portrait.target[layer].max(), portrait.programmed[layer].max()))
         axes.set_title(portrait.layers[layer], fontsize="small", loc="left")
     plots[0].set_xlim(_used(portrait.cell_value, drawn, 0.0, 1.0))
-    figure.supxlabel("conductance as a cell value: 0 is the high-, 1 the low-resistance state", fontsize="small")
-    figure.supylabel("cells", fontsize="small")
+    name_axes(figure, plots, "conductance: 0 is HRS, 1 is LRS", "cells")
     reached = Patch(color=COLOURS[4], alpha=0.8, label="reached, stuck cells included")
     legend(figure, [Line2D([], [], color="black", linewidth=0.9, label="wanted"), reached], _title(portrait, layers))
     return figure
@@ -72,8 +71,7 @@ def fault_map(portrait: Portrait) -> Figure:
         cells = max(1, int(np.count_nonzero(shown != NO_CELL)))
         on, off = (100.0 * np.count_nonzero(shown == kind) / cells for kind in (ON, OFF))
         axes.set_title(f"{portrait.layers[layer]}\n{on:.2g} % on, {off:.2g} % off", fontsize="small", loc="left")
-    figure.supxlabel("bitline", fontsize="small")
-    figure.supylabel("wordline", fontsize="small")
+    name_axes(figure, plots, "bitline", "wordline")
     words = {ON: "stuck-on", OFF: "stuck-off", GOOD: "works", NO_CELL: "no cell"}
     handles = [Patch(facecolor=_KINDS[kind], edgecolor=GREY, linewidth=0.5, label=text) for kind, text in words.items()]
     legend(figure, handles, _title(portrait, layers, "first array of each layer"))
@@ -109,8 +107,7 @@ def adc_use(portrait: Portrait) -> Figure:
         axes.set_ylim(0.5 * share[share > 0.0].min(initial=100.0), 2.0 * share.max(initial=1.0))
         axes.set_title(portrait.layers[layer], fontsize="small", loc="left")
     plots[0].set_xlim(_used(portrait.code, portrait.codes[layers].sum(axis=0), -1.0 if signed else 0.0, 1.0))
-    figure.supxlabel("current at the converter, as a share of its full scale", fontsize="small")
-    figure.supylabel("conversions [%]", fontsize="small")
+    name_axes(figure, plots, "current as a share of full scale", "conversions [%]")
     dashed = Line2D([], [], color=GREY, linestyle="--", linewidth=1.0, label="full scale")
     legend(figure, [dashed], _title(portrait, layers))
     return figure

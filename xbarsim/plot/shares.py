@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xbarsim.plot.grid import grid, key, literal
+from xbarsim.plot.grid import grid, key, literal, name_axes
 from xbarsim.plot.palette import COLOURS, GREY
-from xbarsim.plot.sweep import label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,16 +43,20 @@ def importance(ds: Dataset, metric: str | None = None) -> Figure:
     axes.barh(rows[:-1], more, color=COLOURS[0], alpha=0.3, height=0.6)
     axes.barh(rows, np.nan_to_num(alone), color=[COLOURS[0]] * len(found.alone) + [GREY], height=0.6)
     for row, share, end in zip(rows, alone, [*more, alone[-1]], strict=True):
-        text = "unknown: one chip a point" if np.isnan(share) else f"{share:.1f} %"
+        text = "unknown" if np.isnan(share) else f"{share:.1f} %"
+        if end - share >= 0.05:
+            text = f"{text} alone, {end:.1f} % in all"
         axes.annotate(
             text, (np.nan_to_num(end), row), (4, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set_yticks(rows, names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0.0, 100.0)
+    axes.set_xlim(0.0, 115.0)  # with room for numbers
+    axes.set_xticks(range(0, 101, 20))
     axes.grid(axis="y", visible=False)
     axes.set_title("\n".join(found.notes), fontsize="small", loc="left", color=GREY)
-    figure.supxlabel(f"share of the variance of {label(ds, found.metric).split(' [')[0]} [%]", fontsize="medium")
-    parts = (("alone", 1.0), ("with other axes", 0.3))
+    what = ds[found.metric].attrs.get("long_name", found.metric)
+    name_axes(figure, [axes], f"share of the variance of {what} [%]", "")
+    parts = (("alone", 1.0), ("together with other axes", 0.3))
     key(figure, [Patch(color=COLOURS[0], alpha=alpha, label=text) for text, alpha in parts])
     return figure

@@ -56,6 +56,10 @@ class ExactProduct:
         """Inputs in the precision of the products."""
         return np.require(x, self.dtype, ["C", "W"])
 
+    def prepare(self, levels: analog.Panels) -> analog.Panels:
+        """The levels themselves."""
+        return levels
+
     def multiply(
         self, levels: analog.Panels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0
     ) -> Levels:
