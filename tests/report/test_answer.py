@@ -72,12 +72,23 @@ def test_points_without_chips_are_left_out_and_named() -> None:
     view = viewed(missing(with_losses(losses).dataset, 3))
     found = answer(view)
     assert "the limit lies between 0.631 % and 3.98 %" in found.lead
-    assert found.notes == ("1 of 6 points have no finished chip and are left out.",)
+    assert found.notes[-1] == "1 of 6 points have no finished chip and are left out."
     nothing = study({"faults.rate": RATES}, chips=2)
     nothing["top-1"].values[:] = np.nan
     assert answer(viewed(nothing)).lead == "No chip is finished yet."
     partial = study(chips=2, complete=0)
-    assert answer(viewed(partial)).notes == ("The study is not complete: more chips may change this.",)
+    assert answer(viewed(partial)).notes[-1] == "The study is not complete: more chips may change this."
+
+
+def test_limits_that_so_few_chips_cannot_tell_are_said_to_be_in_doubt() -> None:
+    # two chips 0.1 points above and below the mean: half of the interval is 12.706 * 0.1414 / sqrt(2) = 1.27 points
+    clear, doubtful = with_losses([0, 0, 0, 4, 5, 20]), with_losses([0, 0, 1, 3, 5, 20])
+    assert answer(clear).notes == ()
+    assert answer(doubtful).notes == (
+        "At 2 points the 95 % interval of the mean holds the bound: more chips may move a limit.",
+    )
+    single = viewed(clear.dataset.isel(chip=[0]))
+    assert answer(single).notes == ("With one chip a point, nothing says how well the means are known.",)
 
 
 def test_without_order_the_best_and_the_worst_are_named_and_doubt_is_said() -> None:
