@@ -105,18 +105,30 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
     losses = [_losses(view, metric, case) for case in found]
     texts = [_limit(axis, loss) for loss in losses]
     lead = f"In the mean, less than {plain(BEARABLE, 0)} points of {metric.title} are lost"
+    notes = _doubt(view, metric)
     if len(found) == 1:
-        return Answer(f"{lead} {texts[0]}.")
+        return Answer(f"{lead} {texts[0]}.", notes=notes)
     if len(found) <= _NAMED:
-        return Answer(f"{lead}:", tuple((case.label, text) for case, text in zip(found, texts, strict=True)))
+        return Answer(f"{lead}:", tuple((case.label, text) for case, text in zip(found, texts, strict=True)), notes)
     borne = [int((loss < BEARABLE).sum()) for loss in losses]
     best, worst = int(np.argmax(borne)), int(np.argmin(borne))
     if borne[best] == borne[worst]:
-        return Answer(
-            f"{lead} at {borne[best]} of {len(axis.texts)} values of {axis.name} in each of {len(found)} cases."
-        )
+        often = f"{borne[best]} of {len(axis.texts)} values of {axis.name}"
+        return Answer(f"{lead} at {often} in each of {len(found)} cases.", notes=notes)
     items = tuple((found[number].label, texts[number]) for number in (best, worst))
-    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items)
+    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items, notes)
+
+
+def _doubt(view: View, metric: Metric) -> tuple[str, ...]:
+    """Whether so many chips tell on which side of the bound their means are."""
+    every = [(view.statistics(metric, place), float(view.digital(metric)[place])) for place in view.places]
+    if all(math.isnan(found.half) for found, _ in every):
+        return ("With one chip a point, nothing says how well the means are known.",)
+    unsure = sum(abs(digital - found.mean - BEARABLE) <= found.half for found, digital in every)
+    if not unsure:
+        return ()
+    points = "At one point" if unsure == 1 else f"At {unsure} points"
+    return (f"{points} the 95 % interval of the mean holds the bound: more chips may move a limit.",)
 
 
 def _losses(view: View, metric: Metric, case: Case) -> npt.NDArray[np.float64]:
