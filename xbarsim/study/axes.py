@@ -23,10 +23,7 @@ MOST = 100_000
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
-Number = (
-    Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
-    | Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
-)
+Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)]
 Scale = Literal["log", "linear", "category"]
 
 
@@ -58,6 +55,13 @@ class _Steps(Spec):
     """Last value."""
     points: Annotated[int, Field(strict=True, ge=2, le=MOST)]
     """Number of values."""
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        for end in (self.start, self.stop):
+            if abs(end) > (2**63 - 1 if isinstance(end, int) else 1e300):
+                raise ValueError(f"{end if isinstance(end, float) else 'an end'} is too large for steps")
+        return self
 
     def _between(self, share: float) -> float:
         raise NotImplementedError
