@@ -26,7 +26,8 @@ from xbarsim.study.unit import OWN_SAMPLES, Model, Samples, Task
 
 __all__ = ["Plan", "Signature"]
 
-_WORDS = frozenset({"name", "question"})
+_APART = {"name", "question", "axes", "listed", "chip"}
+"""Fields of a study that change no figure, or are told apart in words of their own."""
 _SHOWN = 4
 
 
@@ -73,7 +74,7 @@ class Signature:
         before, after = _flat(self.settings), _flat(other.settings)
         found = [
             f"{name} was {_text(before.get(name))}, now {_text(after.get(name))}"
-            for name in dict.fromkeys([*before, *after])
+            for name in sorted({*before, *after})
             if before.get(name) != after.get(name)
         ]
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -140,7 +141,12 @@ class Plan:
         """What the study leaves of itself."""
         study = self.study
         stop = None if study.stop is None else study.stop.model_dump(mode="json")
-        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=set(_WORDS))
+        fields = study.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_APART)
+        axes = {
+            field: [setting.get(field, "none") for setting in dimension.settings]
+            for dimension in study.dimensions
+            for field in dimension.fields
+        }
         digests = {
             "model": {Path(model.name).name: model.digest[:12] for model in self.models},
             "data": self.task.data.digest[:12],
@@ -148,8 +154,9 @@ class Plan:
         }
         base = study.base
         chip = {} if base is None else {"chip": _chip(base)}
-        settings = fields | chip | {"xbarsim": self.task.version, "sha256": digests}
-        return Signature(self.keys, study.seed, study.chips, stop, settings)
+        settings = fields | chip | {"axes": axes, "xbarsim": self.task.version, "sha256": digests}
+        # as they come back from a file, so that they can be compared
+        return Signature(self.keys, study.seed, study.chips, stop, json.loads(json.dumps(settings)))
 
 
 def _common(task: Task) -> dict[str, Any]:

@@ -137,17 +137,17 @@ class Output:
         chips = list(chips)
         if not chips or old.asks_for(new):
             return
+        changes = old.changes(new)
         strange = sum(not new.has(record.point, record.seed) for record in chips)
-        what = f"{self._path}: holds {{}}: {old.changes(new)}; "
         if strange:
             raise StudyError(
-                what.format(f"{strange:,} finished chips that do not belong to this study")
-                + "choose another output, or pass --force to begin anew"
+                f"{self._path}: holds {strange:,} finished chips that do not belong to this study: {changes}; choose "
+                "another output, or pass --force to begin anew"
             )
         if not extend:
             raise StudyError(
-                what.format("this study with other points or chips")
-                + "pass --extend to keep what is finished and add the rest, or choose another output"
+                f"{self._path}: holds this study with other points or chips: {changes}; pass --extend to keep what is "
+                "finished and add the rest, or choose another output"
             )
 
     def _take(self, points: Iterable[PointRecord], chips: Iterable[ChipRecord]) -> None:
