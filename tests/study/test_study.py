@@ -248,6 +248,8 @@ WRONG = {
     "huge number": (HEAD + f"[set]\nadc.bits = {10**400}\n" + BITS, "adc.bits"),
     "nul": ('model = "a\\u0000b"\ndata = "x"\n' + BITS, "neither a name nor a path"),
     "points alike": (HEAD + "[[points]]\nadc.bits = 3\n[[points]]\nadc.bits = 3\n", "'adc.bits = 3' is given twice"),
+    "two lines": (HEAD + BITS + 'labels = ["a\\nb", "c"]\n', "'a\\nb' holds characters that cannot be printed"),
+    "escape": (HEAD + AXIS + 'field = "faults.mix"\nvalues = ["\\u001b[2J"]\n', "cannot be printed"),
     "label": (HEAD + "[[points]]\nlabel = 3\n", "label = 3 is no text"),
     "points are tables": (HEAD + "points = [3]\n", "points[0]"),
     "name": ('name = 3\n' + HEAD + BITS, "name = 3 is not valid"),

@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
+from unicodedata import category
 
 from pydantic import Field, ValidationInfo, field_serializer, model_validator
 
 from xbarsim.spec import Spec
 from xbarsim.study.settings import Setting, absent, text_of, valid_setting
 
-__all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of"]
+__all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of", "listed_dimension"]
 
 MOST = 100_000
 """Values of an axis, and points of a study."""
@@ -41,6 +42,11 @@ class Dimension:
     """How places lie beside each other in a plot."""
     own_field: str | None = None
     """The field whose values the places are called by; None where they have labels."""
+
+    def __post_init__(self) -> None:
+        for text in self.coords:
+            if isinstance(text, str) and any(category(letter).startswith("C") for letter in text):
+                raise ValueError(f"axis {self.name!r}: {text!r} holds characters that cannot be printed; give labels")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -266,3 +272,27 @@ def _twice(items: Sequence[Any]) -> Any:
 
 def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
+
+
+def listed_dimension(points: Sequence[Setting]) -> Dimension:
+    """The dimension that points make which are listed one by one.
+
+    Raises
+    ------
+    ValueError
+        Two have one label, or the same settings and none.
+    """
+    settings = tuple({field: value for field, value in point.items() if field != "label"} for point in points)
+    labels = tuple(_label(point, number) for number, point in enumerate(points))
+    twice = _twice(labels)
+    if twice is not None:
+        raise ValueError(f"points: {twice!r} is given twice; give points different labels or settings")
+    return Dimension("point", labels, settings, "category")
+
+
+def _label(point: Mapping[str, Any], number: int) -> str:
+    if "label" in point:
+        if not isinstance(point["label"], str):
+            raise ValueError(f"points[{number}]: label = {point['label']!r} is no text")
+        return str(point["label"])
+    return ", ".join(f"{field} = {text_of(value)}" for field, value in point.items()) or "base"
