@@ -58,6 +58,11 @@ class Stop(Spec):
     at_least: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 8
     """Chips before the first look at the interval, and from each look to the next."""
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return None if value is None else _metric(value)
+
 
 class Study(Direct):
     """A model on simulated chips, with settings varied along axes or listed point by point.
@@ -161,8 +166,7 @@ class Study(Direct):
             return None
         if not value:
             raise ValueError("metrics is empty; name one, or leave it out")
-        # a user's own functions are looked for where they are used
-        names = [name if ":" in name else metrics_of([name])[0].name for name in value]
+        names = [_metric(name) for name in value]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"metric {name!r} is given twice")
@@ -319,3 +323,8 @@ class Study(Direct):
         from xbarsim.study.runner import run
 
         return run(self, out, **options)
+
+
+def _metric(name: str) -> str:
+    """A metric's own name; a user's functions are looked for where they are used."""
+    return name if ":" in name else metrics_of([name])[0].name
