@@ -155,8 +155,8 @@ def test_a_study_is_extended_by_chips_and_values(figures, monkeypatch, tmp_path)
     with pytest.raises(StudyError) as caught:
         study().run(out, workers=1)
     assert str(caught.value) == (
-        f"{out}: holds this study with other points or chips: chips was 3, now 6; axes.faults.p_stuck_on was [0.1], "
-        "now [0.02, 0.1]; pass --extend to keep what is finished and add the rest, or choose another output"
+        f"{out}: holds this study with other points or chips: axes.faults.p_stuck_on was [0.1], now [0.02, "
+        "0.1]; chips was 3, now 6; pass --extend to keep what is finished and add the rest, or choose another output"
     )
     seen = []
     extended = study().run(out, workers=1, extend=True, progress=lambda schedule, point: seen.append(schedule.finished))

@@ -162,14 +162,13 @@ def _list(study: Study, out: str, as_json: bool) -> None:
         figures = {"name": study.name, "finished": schedule.finished, "chips": schedule.wanted, "points": points}
         click.echo(json.dumps(figures, indent=2))
         return
-    table = new_table(
-        f"{study.name}: {len(rows):,} points, {schedule.finished:,} of {schedule.wanted:,} chips finished"
-    )
+    done = f"{schedule.finished:,} of {schedule.wanted:,} chips are finished"
+    table = new_table("")
     for name in (*study.dims, "finished"):
         table.add_column(name, justify="right" if name == "finished" else "left")
     for point, one in rows[:_ROWS]:
         table.add_row(*map(_text, point.values.values()), f"{len(one.chips)}/{one.wanted}")
-    _show(table, len(rows))
+    _show(f"{study.name}: {len(rows):,} points, {done}", table, len(rows))
 
 
 def _print(found: xr.Dataset, study: Study) -> None:
@@ -179,8 +178,8 @@ def _print(found: xr.Dataset, study: Study) -> None:
     rows = summarise(found, _confidence(study))
     name = metrics_of(found)[0]
     percent = bool(found[name].attrs["share"])
-    table = new_table(f"{name}{' [%]' if percent else ''} of {study.name}")
-    heads = ("chips", "mean", "std", f"{_confidence(study):.0%} interval", "digital")
+    table = new_table("")
+    heads = ("chips", "mean", "std", f"{100.0 * _confidence(study):g} % interval", "digital")
     for head in (*study.dims, *heads):
         table.add_column(head, justify="right" if head in heads else "left")
     for row in rows[:_ROWS]:
@@ -191,10 +190,12 @@ def _print(found: xr.Dataset, study: Study) -> None:
         table.add_row(
             *map(_text, row["values"].values()), str(row["chips"]), *figures, _figure(one["digital"], percent)
         )
-    _show(table, len(rows))
+    _show(f"{name}{' [%]' if percent else ''} of {study.name}", table, len(rows))
 
 
-def _show(table: Any, rows: int) -> None:
+def _show(title: str, table: Any, rows: int) -> None:
+    # a table's own title is broken at the table's width
+    click.echo(title)
     new_console().print(table)
     if rows > _ROWS:
         click.echo(f"and {rows - _ROWS:,} more points")

@@ -6,6 +6,7 @@ what they need. How many chips a point gets depends on its own first chips alone
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,10 +42,9 @@ class Progress:
         """Whether all chips that it needs are finished."""
         return all(seed in self.chips for seed in self.seeds[: self.wanted])
 
-    def open(self, most: int) -> tuple[int, ...]:
-        """The first seeds that are neither finished nor under way."""
-        missing = (seed for seed in self.seeds[: self.wanted] if seed not in self.chips and seed not in self.away)
-        return tuple(seed for _, seed in zip(range(most), missing, strict=False))
+    def open(self) -> list[int]:
+        """Seeds that are neither finished nor under way."""
+        return [seed for seed in self.seeds[: self.wanted] if seed not in self.chips and seed not in self.away]
 
     def figures(self, metric: str | None) -> list[float]:
         """A metric, the first one by default, of the finished chips from the first seed on without gaps."""
@@ -102,8 +102,10 @@ class Schedule:
     def next(self, block: int) -> Unit | None:
         """At most so many chips of one point that are to do; None where all of them are under way."""
         for one in self._open.values():
-            seeds = one.open(block)
-            if seeds:
+            left = one.open()
+            if left:
+                parts = math.ceil(len(left) / block)
+                seeds = tuple(left[: math.ceil(len(left) / parts)])  # in even parts
                 one.away.update(seeds)
                 portrait = one.key in self._portraits and seeds[0] == one.seeds[0]
                 task, point = self.plan.task, one.point
