@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,7 +110,8 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
     if len(found) == 1:
         return Answer(f"{lead} {texts[0]}.", notes=notes)
     if len(found) <= _NAMED:
-        return Answer(f"{lead}:", tuple((case.label, text) for case, text in zip(found, texts, strict=True)), notes)
+        items = tuple((case.label, text) for case, text in zip(found, texts, strict=True))
+        return Answer(f"{_least(axis, found, losses)} {lead}:", items, (*_together(view, metric, axis, found), *notes))
     borne = [int((loss < BEARABLE).sum()) for loss in losses]
     best, worst = int(np.argmax(borne)), int(np.argmin(borne))
     if borne[best] == borne[worst]:
@@ -117,6 +119,34 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
         return Answer(f"{lead} at {often} in each of {len(found)} cases.", notes=notes)
     items = tuple((found[number].label, texts[number]) for number in (best, worst))
     return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items, notes)
+
+
+def _least(axis: Axis, found: Sequence[Case], losses: Sequence[npt.NDArray[np.float64]]) -> str:
+    """Which case loses least at how many values."""
+    table = np.array(losses)
+    shared = ~np.isnan(table).any(axis=0)
+    if not shared.any():
+        return f"No {axis.name} was run in all cases."
+    often = (table[:, shared] == table[:, shared].min(axis=0)).sum(axis=1)
+    first, count = int(np.argmax(often)), int(shared.sum())
+    if often[first] == count:
+        return f"{found[first].label} loses least at every {axis.name} that was run."
+    wins = ", ".join(f"{case.label} at {n}" for case, n in zip(found, often, strict=True) if n)
+    return f"What loses least depends on the {axis.name}: {wins} of {count}."
+
+
+def _together(view: View, metric: Metric, axis: Axis, found: Sequence[Case]) -> tuple[str, ...]:
+    """At how many values the best two means cannot be told apart."""
+    overlaps = count = 0
+    for index in range(len(axis.texts)):
+        places = [tuple(index if isinstance(part, slice) else part for part in case.place) for case in found]
+        every = sorted((view.statistics(metric, place) for place in places), key=lambda one: -one.mean)
+        if all(math.isfinite(one.half) for one in every):
+            count += 1
+            overlaps += _overlap(every[0], every[1])
+    if not overlaps:
+        return ()
+    return (f"The 95 % intervals of the best two means overlap at {overlaps} of {count} values of {axis.name}.",)
 
 
 def _doubt(view: View, metric: Metric) -> tuple[str, ...]:
