@@ -16,12 +16,13 @@ from xbarsim.study.dataset import read
 
 KILLS = int(os.environ.get("XBARSIM_KILLS", "6"))
 
-CHIPS = 15
+CHIPS = 5 * KILLS
+"""Of each of four points: more than are computed between kills."""
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study of 60 chips, which note when they are computed."""
+    """A study whose chips note when they are computed."""
     (tmp_path / "spy.py").write_text(SPY)
     (tmp_path / "study.toml").write_text(study(chips=CHIPS, metrics=["spy:figure"]).to_toml())
     return tmp_path

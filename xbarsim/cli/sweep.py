@@ -73,7 +73,7 @@ def sweep(
     elif complete:
         _print(found, study)
     if not complete:
-        points = f"{log.points} of {len(study.points)} points"
+        points = f"{log.points} of {log.all_points} points"
         kept = f"they are kept in {out}; the same command goes on" if log.finished else "nothing is kept"
         click.echo(f"stopped: {log.finished:,} of {log.wanted:,} chips and {points} are finished; {kept}", err=True)
         raise KeyboardInterrupt
@@ -84,7 +84,7 @@ class _Log:
     """A line for each point that is finished, and the numbers for the end."""
 
     def __init__(self) -> None:
-        self.finished = self.wanted = self.points = 0
+        self.finished = self.wanted = self.points = self.all_points = 0
         self._before: int | None = None
 
     @property
@@ -94,14 +94,13 @@ class _Log:
 
     def note(self, schedule: Schedule, point: Progress | None) -> None:
         self.finished, self.wanted = schedule.finished, schedule.wanted
-        all_points = list(schedule.points.values())
-        self.points = sum(one.done for one in all_points)
+        self.points, self.all_points = schedule.finished_points, len(schedule.points)
         if self._before is None:
             self._before = self.finished
             if 0 < self.finished < self.wanted:
                 click.echo(f"{self.finished:,} of {self.wanted:,} chips are finished already", err=True)
         if point is not None:
-            click.echo(f"{self.points}/{len(all_points)} {point.point.label}: {_words(point)}", err=True)
+            click.echo(f"{self.points}/{self.all_points} {point.point.label}: {_words(point)}", err=True)
 
 
 def _words(point: Progress) -> str:

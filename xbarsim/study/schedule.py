@@ -80,19 +80,18 @@ class Schedule:
             self.points[record.point].chips[record.seed] = record
         order = sorted(self.points.values(), key=lambda one: (one.model.name, one.point.chip.design))
         self._open = {one.key: one for one in order}
+        self.finished = 0
+        """Finished chips."""
+        self.wanted = 0
+        """Chips that are needed, as far as finished ones tell."""
         self._portraits = {plan.keys[place] for place in portrayed(len(plan.keys))}
         for one in order:
             self._update(one)
 
     @property
-    def finished(self) -> int:
-        """Finished chips."""
-        return sum(len(one.chips) for one in self.points.values())
-
-    @property
-    def wanted(self) -> int:
-        """Chips that are needed, as far as finished ones tell."""
-        return sum(max(one.wanted, len(one.chips)) for one in self.points.values())
+    def finished_points(self) -> int:
+        """Points that have all of their chips."""
+        return len(self.points) - len(self._open)
 
     @property
     def done(self) -> bool:
@@ -116,6 +115,7 @@ class Schedule:
         """Note the finished chips of a unit; its point, if that is done now."""
         self.give_back(unit)
         one = self.points[unit.point]
+        self._count(one, -1)
         one.chips.update((record.seed, record) for record in chips)
         self._update(one)
         return one if one.done else None
@@ -132,3 +132,8 @@ class Schedule:
             one.wanted = wanted(values, study.chips, stop.at_least, stop.width, stop.confidence)
         if one.done:
             self._open.pop(one.key, None)
+        self._count(one, +1)
+
+    def _count(self, one: Progress, sign: int) -> None:
+        self.finished += sign * len(one.chips)
+        self.wanted += sign * max(one.wanted, len(one.chips))
