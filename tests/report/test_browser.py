@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reported import HOSTILE, RATES, hostile, portrait, study
+from reported import HOSTILE, KINDS, RATES, hostile, portrait, study
 
+from xbarsim import Study
+from xbarsim.report import read
 from xbarsim.report.content import content_of
 from xbarsim.report.page import page
 from xbarsim.report.view import view_of
@@ -22,6 +25,11 @@ if importlib.util.find_spec("playwright") is None:
     pytest.skip("playwright is not installed: pip install playwright", allow_module_level=True)
 if CHROMIUM is None:
     pytest.skip("Chromium is not installed: apt-get install chromium", allow_module_level=True)
+
+CHIPS = int(os.environ.get("XBARSIM_CHIPS", "3"))
+"""Chips of each point of the study whose report is opened."""
+
+PAGES = ["study", "many chips", "panels", "strips", "hostile"]
 
 PHONE = {"width": 360, "height": 740}
 DESK = {"width": 1200, "height": 900}
@@ -37,12 +45,29 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+def swept() -> Study:
+    """Of six failure rates and two mappings, on LeNet-5 and 1,000 images."""
+    return Study(
+        name="Failure rates under two mappings",
+        model="lenet5",
+        data="fashion-mnist-1000",
+        calibration="fashion-mnist-calibration",
+        chip="ideal",
+        set={"device.levels": 64, "dac.bits": 8, "adc.bits": 8, "faults.mix": "yuan2021"},
+        axes=[{"field": "faults.rate", "values": RATES}, {"field": "mapping.kind", "values": KINDS}],
+        metrics=["top-1"],
+        chips=CHIPS,
+    )
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     many = {"faults.rate": RATES, "mapping.kind": ("a", "b"), "adc.bits": (4, 6, 8, 10)}
+    swept().run(folder / "swept.h5", workers=1)
     views = {
-        "study": view_of(study(), {f"chip {n}": portrait(0.05 * n, n) for n in range(1, 3)}, "study", "study.h5"),
+        "study": read(folder / "swept.h5"),
+        "many chips": view_of(study(), {f"chip {n}": portrait(0.05 * n, n) for n in range(1, 3)}, "study", "study.h5"),
         "panels": view_of(study(many, chips=3, metrics=("top-1", "mse")), {}, "study", "panels.h5"),
         "strips": view_of(study({"mapping.kind": ("a", "b")}, chips=3), {}, "study", "strips.h5"),
         "hostile": view_of(hostile(), {HOSTILE: portrait()}, "study", "hostile.h5"),
@@ -65,6 +90,11 @@ class Opened:
         self.page.goto(path.as_uri())
         self.page.wait_for_load_state("networkidle")
 
+    def show(self, element: Any) -> None:
+        """Scroll to an element, and let the page take note of it."""
+        element.scroll_into_view_if_needed()
+        self.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
     def __enter__(self) -> Opened:
         return self
 
@@ -73,7 +103,7 @@ class Opened:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["study", "panels", "strips", "hostile"])
+@pytest.mark.parametrize("name", PAGES)
 def test_nothing_leaves_the_page_and_nothing_errs(browser: Any, pages: dict[str, Path], name: str, scheme: str) -> None:
     with Opened(browser, pages[name], viewport=DESK, color_scheme=scheme) as opened:
         for part in opened.page.query_selector_all("summary"):
@@ -84,7 +114,7 @@ def test_nothing_leaves_the_page_and_nothing_errs(browser: Any, pages: dict[str,
         assert pages[name].stat().st_size < 3_000_000
 
 
-@pytest.mark.parametrize("name", ["study", "panels", "strips", "hostile"])
+@pytest.mark.parametrize("name", PAGES)
 def test_a_phone_needs_no_horizontal_scroll(browser: Any, pages: dict[str, Path], name: str) -> None:
     with Opened(browser, pages[name], viewport=PHONE, has_touch=True, is_mobile=True) as opened:
         opened.page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
@@ -131,6 +161,7 @@ def test_values_are_shown_at_the_pointer(browser: Any, pages: dict[str, Path]) -
     with Opened(browser, pages["study"], viewport=DESK) as opened:
         tip = opened.page.locator("#tip")
         assert not tip.is_visible()
+        opened.show(opened.page.locator("#figures svg.drawing").first)
         marks = opened.page.locator("#figures .mark .dot")
         texts = []
         for number in range(marks.count()):
@@ -146,7 +177,7 @@ def test_values_are_shown_at_the_pointer(browser: Any, pages: dict[str, Path]) -
             assert re.search(
                 r"^failure rate: [\d.]+ %\nmapping: [\w-]+\naccuracy: [\d.]+ % ± [\d.]+ \(95 % interval\)\n", text
             )
-            assert "50 chips: " in text
+            assert f"{CHIPS} chips: " in text
         opened.page.mouse.move(5, 5)
         assert not tip.is_visible()
 
@@ -154,7 +185,7 @@ def test_values_are_shown_at_the_pointer(browser: Any, pages: dict[str, Path]) -
 def test_values_are_shown_to_the_keyboard_and_to_a_finger(browser: Any, pages: dict[str, Path]) -> None:
     with Opened(browser, pages["study"], viewport=PHONE, has_touch=True, is_mobile=True) as opened:
         tip, drawing = opened.page.locator("#tip"), opened.page.locator("#figures svg.drawing").first
-        drawing.scroll_into_view_if_needed()
+        opened.show(drawing)
         box = opened.page.locator("#figures .mark .dot").nth(3).bounding_box()
         opened.page.touchscreen.tap(box["x"] + 4, box["y"] + 4)
         assert tip.is_visible()
