@@ -71,6 +71,8 @@ def test_run_writes_everything_needed_to_repeat_it(xbarsim: Any) -> None:
         assert list(file["chip"][:]) == [7, 8]
         assert file["predictions"].shape == (2, 40)
         assert file["layer_injected_stuck_on"].shape == (2, 5)
+        assert file["portrait/seed"][()] == 7
+        assert np.count_nonzero(file["portrait/faults"][:] == 1) > 0
         assert {"numpy", "numba", "onnxruntime", "xbarsim", "python"} <= set(json.loads(file.attrs["versions"]))
         assert len(file.attrs["model_sha256"]) == len(file.attrs["data_sha256"]) == 64
         Path("again.toml").write_text(file.attrs["chip"])

@@ -13,6 +13,7 @@ import pytest
 
 import xbarsim as xs
 from xbarsim.evaluation import Evaluation, evaluate
+from xbarsim.reference import Reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -218,18 +219,49 @@ def test_seeds_are_checked(lenet: xs.Network, seeds: list[int]) -> None:
 
 
 def test_interrupt_keeps_finished_chips(lenet: xs.Network) -> None:
+    """Chips finish in groups that pass over the data together."""
     data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=10)
-    calls = 0
+    done = 0
 
     def interrupt(samples: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
+        nonlocal done
+        done += samples
+        if done > 350:
             raise KeyboardInterrupt
 
-    found = evaluate(lenet, data, xs.Chip.load("ideal"), seeds=range(5), workers=1, progress=interrupt)
+    found = evaluate(lenet, data, xs.Chip.load("ideal"), seeds=range(100), workers=1, progress=interrupt)
+    assert done == 480, "three groups of 16 chips and 10 samples"
     assert not found.complete
-    assert [chip.seed for chip in found.chips] == [0, 1]
+    assert [chip.seed for chip in found.chips] == list(range(32))
+
+
+def test_progress_counts_the_samples_of_all_chips(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=70)
+    for chips, workers in ((1, 1), (5, 1), (20, 2)):
+        steps: list[int] = []
+        evaluate(lenet, data, xs.Chip.load("ideal"), seeds=range(chips), workers=workers, progress=steps.append)
+        assert sum(steps) == 70 * chips
+
+
+def test_a_known_reference_gives_the_same_figures(lenet: xs.Network) -> None:
+    data = xs.Dataset.load("fashion-mnist-1000", lenet, limit=30)
+    chip = xs.Chip.load("ideal").replace({"faults.p_stuck_on": 0.02})
+    known = Reference.of(lenet, chip, data, 7, 20, ["agreement", "top-1"])
+    other = chip.replace({"mapping.kind": "two-column"})
+    found = evaluate(lenet, data, other, seeds=[1, 2], reference=known)
+    expected = evaluate(lenet, data, other, seeds=[1, 2], metrics=["agreement", "top-1"], monitor=20)
+    assert figures(found) == figures(expected)
+    assert found.digital == expected.digital
+    assert found.monitored == 20
+    assert [metric.name for metric in found.metrics] == ["agreement", "top-1"]
+    digital = chip.replace({"placement": [{"name": "/fc1/Gemm"}]})
+    for arguments in (
+        (lenet, data, digital),
+        (xs.load("lenet5"), data, chip),
+        (lenet, xs.Dataset.load("fashion-mnist-1000", lenet, limit=30), chip),
+    ):
+        with pytest.raises(xs.DataError, match="reference is of another"):
+            evaluate(*arguments, reference=known)
 
 
 def test_a_calibration_belongs_to_a_design(lenet: xs.Network) -> None:

@@ -35,6 +35,22 @@ def test_what_is_written_is_read_back(evaluation: Evaluation, tmp_path: Path) ->
     np.testing.assert_array_equal(run["data"]["layer_injected_stuck_off"], injected)
 
 
+def test_portraits_are_kept(evaluation: Evaluation, tmp_path: Path) -> None:
+    network = xs.load("lenet5")
+    data = xs.Dataset.load("fashion-mnist-1000", network, limit=4)
+    chip = evaluation.chip.replace({"adc.bits": 6})
+    found = evaluate(network, data, chip, seeds=[8, 3], calibration=data.inputs, portrait=True)
+    results.write_runs(tmp_path / "r.h5", {"with": found, "without": evaluation}, {})
+    runs = results.read_runs(tmp_path / "r.h5")
+    assert set(runs) == {"with", "without"}
+    assert runs["without"]["portrait"] is None
+    portrait = runs["with"]["portrait"]
+    assert (portrait.seed, portrait.layers) == (8, found.portrait.layers)
+    for name, array in found.portrait.arrays().items():
+        assert portrait.arrays()[name].dtype == array.dtype
+        np.testing.assert_array_equal(portrait.arrays()[name], array, name)
+
+
 def test_dimensions_have_names_and_units(evaluation: Evaluation, tmp_path: Path) -> None:
     results.write_runs(tmp_path / "r.h5", {"": evaluation}, {})
     with h5py.File(tmp_path / "r.h5") as file:

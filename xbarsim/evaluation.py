@@ -1,7 +1,8 @@
 """Evaluation: one network on many simulated chips of one design.
 
 Each chip is programmed with a seed of its own and runs the whole data set; a few samples are followed layer by
-layer against the digital network. Chips run side by side in threads; nothing depends on their order or number.
+layer against the digital network. Some chips pass over the data together, and such groups run side by side in threads;
+nothing depends on their order or number.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,22 +19,31 @@ from threadpoolctl import threadpool_limits
 
 from xbarsim.checks import check_number
 from xbarsim.chip import Chip
+from xbarsim.comparison import Comparison
 from xbarsim.errors import ChipError, DataError
-from xbarsim.faultmap import FaultCount, FaultMap
+from xbarsim.faultmap import FaultMap
 from xbarsim.figures import ChipFigures, Evaluation, LayerFigures
 from xbarsim.metrics import Metric
+from xbarsim.network import Ensemble
 from xbarsim.paths import PathName
 from xbarsim.portrait import Portrait, portray
-from xbarsim.reference import Reference, Tally, batches
+from xbarsim.reference import Reference, batches
 from xbarsim.threads import side_by_side
 
 if TYPE_CHECKING:
     from xbarsim.data import Dataset
-    from xbarsim.network import Calibration, Network, ProgrammedNetwork
+    from xbarsim.network import Calibration, Network
 
 __all__ = ["ChipFigures", "Evaluation", "LayerFigures", "evaluate"]
 
 Progress = Callable[[int], None]
+
+_TOGETHER = 16
+"""Chips that pass over the data together, at most: more gain nothing."""
+_WORK = 5e10
+"""Multiplications of those chips, at most: a pass takes seconds, as what is not finished is lost when interrupted."""
+_WEIGHTS = 5e7
+"""Weights of those chips, at most: each takes several bytes of memory."""
 
 
 def evaluate(
@@ -101,7 +111,8 @@ def evaluate(
     portrait : bool
         Whether to look at the first seed's chip (`Evaluation.portrait`), which programs it once more, part by part.
     reference : Reference, optional
-        What `Reference.of` found for this network, design, data, metrics and output before, instead of finding it anew.
+        What the digital network makes of these data (`Reference.of`), if it is known already. Metrics, output and
+        monitor are then those with which it was made.
     progress : callable, optional
         Called with the number of samples just finished.
 
@@ -113,7 +124,7 @@ def evaluate(
     Raises
     ------
     DataError
-        A calibration is missing, or there is no such output.
+        A calibration is missing, there is no such output, or the reference is another network's.
     MetricError
         A metric is unknown, fails, or does not fit the output or the labels.
     """
@@ -128,32 +139,39 @@ def evaluate(
         if chip.needs_calibration and calibration is None:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
-        reference = reference or Reference.of(network, chip, data, batch, monitor, metrics, output)
+        if reference is None:
+            reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
+        elif not reference.fits(network, chip, data):
+            raise DataError("the reference is of another network, other data or another placement of layers")
         ranges = network.calibrate(chip, calibration, threads=workers) if chip.needs_calibration else None
-        stop = threading.Event()
-        share = max(1, (os.cpu_count() or 1) // min(workers, len(seeds)))
+        groups = _groups(network, chip, data.n_samples, seeds, workers)
+        share = max(1, (os.cpu_count() or 1) // min(workers, len(groups)))
         given = None if threads is None else check_number(threads, "threads", 1)
+        stop = threading.Event()
         portraits: list[Portrait] = []
 
-        def one(seed: int) -> ChipFigures:
-            programmed = network.program(
-                chip,
-                seed=seed,
-                write=write,
-                calibration=ranges,
-                faults=faults,
-                dtype=dtype,
-                threads=given or share,
-                path=path,
-            )
+        def one(group: Sequence[int]) -> list[ChipFigures]:
+            programmed = [
+                network.program(
+                    chip,
+                    seed=seed,
+                    write=write,
+                    calibration=ranges,
+                    faults=faults,
+                    dtype=dtype,
+                    threads=given or share,
+                    path=path,
+                )
+                for seed in group
+            ]
             # more than the processors that other chips leave would only wait for each other
-            used = min(share, given or programmed.threads)
-            found = _figures(programmed, data, reference, seed, batch, memory, used, progress or _quiet, stop)
-            if portrait and seed == seeds[0]:
-                portraits.append(portray(programmed, data))
+            used = min(share, given or programmed[0].threads)
+            found = _run(Ensemble(programmed), data, reference, batch, memory, used, progress or _quiet, stop)
+            if portrait and group[0] == seeds[0]:
+                portraits.append(portray(programmed[0], data))
             return found
 
-        finished, complete = _run_all(one, seeds, workers, stop)
+        finished, complete = _run_all(one, groups, workers, stop)
     chips = tuple(finished[seed] for seed in seeds if seed in finished)
     return Evaluation(
         chip=chip,
@@ -175,107 +193,72 @@ def _quiet(samples: int) -> None:
     pass
 
 
+def _groups(network: Network, chip: Chip, samples: int, seeds: Sequence[int], workers: int) -> list[Sequence[int]]:
+    """Seeds of the chips that pass over the data together."""
+    work = samples * network.multiplications(chip)
+    weights = sum(layer.n_weights for layer in network.partition_for(chip).layers)
+    most = min(_TOGETHER, _WORK / max(1.0, work), _WEIGHTS / max(1, weights), -(-len(seeds) // workers))
+    size = max(1, int(most))
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
 class _StoppedError(Exception):
     """Another thread asked to stop."""
 
 
 def _run_all(
-    one: Callable[[int], ChipFigures], seeds: Sequence[int], workers: int, stop: threading.Event
+    one: Callable[[Sequence[int]], list[ChipFigures]],
+    groups: Sequence[Sequence[int]],
+    workers: int,
+    stop: threading.Event,
 ) -> tuple[dict[int, ChipFigures], bool]:
     """Run all chips on a pool; on Ctrl-C let none start, stop the running ones, and keep the finished."""
-    with ThreadPoolExecutor(min(workers, len(seeds)), "xbarsim-chip") as pool:
-        pending: dict[Future[ChipFigures], int] = {pool.submit(one, seed): seed for seed in seeds}
-        jobs = dict(pending)
+    with ThreadPoolExecutor(min(workers, len(groups)), "xbarsim-chip") as pool:
+        jobs = [pool.submit(one, group) for group in groups]
+        pending = set(jobs)
         complete = True
         try:
             while pending:
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for job in done:
                     job.result()
-                    del pending[job]
         except KeyboardInterrupt:
             complete = False
         finally:
             stop.set()
             for job in pending:
                 job.cancel()
-    good = {seed: job for job, seed in jobs.items() if job.done() and not job.cancelled() and not job.exception()}
-    return {seed: job.result() for seed, job in good.items()}, complete
+    good = [job for job in jobs if job.done() and not job.cancelled() and not job.exception()]
+    return {figures.seed: figures for job in good for figures in job.result()}, complete
 
 
-def _figures(
-    network: ProgrammedNetwork,
+def _run(
+    chips: Ensemble,
     data: Dataset,
     reference: Reference,
-    seed: int,
     batch: int,
     memory: int | None,
     threads: int,
     progress: Progress,
     stop: threading.Event,
-) -> ChipFigures:
-    output = reference.output
-    names = [layer for layer in network.layers if layer in reference.layers]
-    signal: dict[str, list[float]] = {name: [] for name in (*names, output)}
-    error: dict[str, list[float]] = {name: [] for name in (*names, output)}
-    tally = Tally(reference.metrics, data)
-    cuts = list(batches(data, batch))
+) -> list[ChipFigures]:
+    """Figures of chips that pass over the data together."""
+    comparisons = [Comparison(reference, chip) for chip in chips.chips]
+    cuts = list(batches(data, batch, reference.monitored))
     # whole batches side by side cost nothing; a single one is cut into blocks
     across = min(threads, len(cuts))
     limit = None if memory is None else max(1, memory // across)
 
-    def run(cut: tuple[int, int]) -> tuple[int, int, dict[str, Any], dict[str, Any]]:
+    def run(cut: tuple[int, int]) -> tuple[int, int, dict[str, Any], list[dict[str, Any]]]:
         start, end = cut
         if stop.is_set():
             raise _StoppedError
-        feeds, capture = data.part(start, end), names if start < reference.monitored else []
-        inner = threads // across
-        found = network.run(feeds, first_sample=start, capture=capture, memory=limit, threads=inner)
+        feeds, capture = data.part(start, end), reference.names if start < reference.monitored else ()
+        found = chips.run(feeds, first_sample=start, capture=capture, memory=limit, threads=threads // across)
         return start, end, feeds, found
 
     for start, end, feeds, found in side_by_side(run, cuts, across):
-        watched = max(0, min(end, reference.monitored) - start)
-        wanted = {name: found[name] for name in (output, *names) if name in found}
-        result = reference.by_sample(wanted, feeds, end - start)
-        digital = reference.part(start, end)
-        if digital.shape != result[output].shape:
-            shapes = f"{list(result[output].shape)} on the chip and {list(digital.shape)} in the digital network"
-            raise DataError(f"output {output!r} has shape {shapes}: they cannot be compared; choose another output")
-        for name in signal if watched else ():
-            exact = digital[:watched] if name == output else reference.layers[name][start:end]
-            # sample by sample: sums must not depend on how the data are cut
-            for one, other in zip(exact, result.get(name, [None] * watched), strict=False):
-                if not one.size:  # a layer of a branch that was not taken
-                    continue
-                signal[name].append(_power(one))
-                # the chip may have taken another branch, or other numbers of turns
-                same = other is not None and other.shape == one.shape
-                error[name].append(_power(one, other) if same else float("nan"))
-        tally.add(start, result[output], digital)
-        progress(end - start)
-    layers = tuple(
-        LayerFigures(
-            name,
-            sum(macro.n_tiles for macro in macros),
-            sum(macro.n_cells for macro in macros),
-            _decibel(sum(signal[name]), sum(error[name])) if signal.get(name) else float("nan"),
-            network.activity[name],
-            sum((macro.faults.count() for macro in macros), FaultCount()),
-            ", ".join(dict.fromkeys(macro.path for macro in macros)),
-        )
-        for name, macros in network.layers.items()
-    )
-    total = _decibel(sum(signal[output]), sum(error[output]))
-    return ChipFigures(seed, tally.predictions, tally.figures(reference.part), total, layers)
-
-
-def _power(one: npt.NDArray[Any], other: npt.NDArray[Any] | float = 0.0) -> float:
-    """Sum of squared differences; NaN or infinite where values are."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return float(np.sum((np.ascontiguousarray(one, np.float64) - np.ascontiguousarray(other)) ** 2))
-
-
-def _decibel(signal: float, error: float) -> float:
-    if error == 0.0:
-        return float("inf")
-    return float(10.0 * np.log10(signal / error)) if signal > 0.0 else float("-inf")
+        for comparison, tensors in zip(comparisons, found, strict=True):
+            comparison.add(start, end, feeds, tensors)
+        progress((end - start) * len(comparisons))
+    return [comparison.figures() for comparison in comparisons]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -297,8 +297,11 @@ class Macro:
             y = np.concatenate(list(found), axis=1)
         return y.reshape((self.n_out, *values.shape[1:]))
 
-    def quantise(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def quantise(self, x: npt.NDArray[Any], others: Sequence[Macro] = ()) -> npt.NDArray[Any]:
         """Levels that the DAC gives for input values; elementwise, any shape.
+
+        ``others`` are macros that quantise alike, as those of other chips of the design do, and are given the same
+        values: each counts them as its own.
 
         Raises
         ------
@@ -308,10 +311,19 @@ class Macro:
         levels, clipped = self._inputs.levels(x, self.dtype)
         if clipped < 0 or (self._adc is not None and self.chip.dac.is_ideal and np.isnan(levels).any()):
             raise DataError(f"layer {self._noise[1]!r}: its inputs hold NaN, which converters cannot convert")
-        with self._lock:
-            self.activity.inputs += levels.size
-            self.activity.dac_clipped += clipped
+        for macro in (self, *others):
+            with macro._lock:
+                macro.activity.inputs += levels.size
+                macro.activity.dac_clipped += clipped
         return levels
+
+    def quantises_like(self, other: Macro) -> bool:
+        """Whether inputs become the same levels."""
+        return self._inputs == other._inputs and self.dtype == other.dtype
+
+    def prepare(self, levels: analog.Panels) -> analog.Panels:
+        """Levels for several macros that quantise alike to multiply with, before the next ones are prepared."""
+        return levels._replace(planes=self._inputs.planes(levels.values))
 
     def multiply(
         self,

@@ -22,7 +22,8 @@ from xbarsim.errors import DataError
 from xbarsim.programming import nominal
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
-from xbarsim_kernels.quantise import digits, quantise
+from xbarsim_kernels.memory import kept
+from xbarsim_kernels.quantise import digits, phases, quantise
 
 __all__ = ["Inputs", "Ranges", "array_current"]
 
@@ -95,18 +96,21 @@ class Inputs:
         return out, quantise(values.reshape(-1), 1.0 / self.x_lsb, low, top, self.shift, out.reshape(-1))
 
     def planes(self, levels: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`."""
+        """The digits applied in each read, shape ``(reads, *levels.shape)``; their weights are `shifts`.
+
+        The next call in this thread may overwrite them.
+        """
         slices = self.dac.input_slices
         if slices == 1 and not self.in_phases:
             return levels[None]
-        planes = np.empty((2 * slices if self.in_phases else slices, *levels.shape), levels.dtype)
+        shape = 2 * slices if self.in_phases else slices, *levels.shape
+        planes = kept("planes", math.prod(shape), levels.dtype)
+        flat, out = np.ascontiguousarray(levels).reshape(-1), planes.reshape(shape[0], -1)
         if slices == 1:
-            np.maximum(levels, 0, out=planes[0])
-            np.subtract(planes[0], levels, out=planes[1])  # exact: one of the two is zero, or they are equal
-            return planes
-        base = float(self.dac.digit_max + 1)
-        digits(np.ascontiguousarray(levels).reshape(-1), base, self.in_phases, planes.reshape(len(planes), -1))
-        return planes
+            phases(flat, out)
+        else:
+            digits(flat, float(self.dac.digit_max + 1), self.in_phases, out)
+        return planes.reshape(shape)
 
     @property
     def shifts(self) -> Array:

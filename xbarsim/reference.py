@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xbarsim.data import Dataset
     from xbarsim.network import Network
 
-__all__ = ["Reference", "Tally", "batches"]
+__all__ = ["Reference", "Tally", "batches", "power"]
 
 _MONITORED_BYTES = 256 << 20
 
@@ -27,10 +27,19 @@ _KEPT_BYTES = 1 << 30
 Array = npt.NDArray[Any]
 
 
-def batches(data: Dataset, batch: int) -> Iterator[tuple[int, int]]:
-    """First sample, and the one after the last, of each batch."""
-    for start in range(0, data.n_samples, batch):
-        yield start, min(start + batch, data.n_samples)
+def batches(data: Dataset, batch: int, first: int = 0) -> Iterator[tuple[int, int]]:
+    """First sample, and the one after the last, of each batch; none holds samples on both sides of ``first``."""
+    for low, high in ((0, first), (first, data.n_samples)):
+        for start in range(low, high, batch):
+            yield start, min(start + batch, high)
+
+
+def power(one: Array, other: Array | float = 0.0) -> list[float]:
+    """Sum of squared differences of each sample; NaN or infinite where values are."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = (np.ascontiguousarray(one, np.float64) - np.ascontiguousarray(other)) ** 2
+        totals: list[float] = np.sum(squares.reshape(len(one), -1), axis=1).tolist()
+    return totals
 
 
 class Tally:
@@ -93,6 +102,8 @@ class Reference:
         Number of the monitored samples, the first ones.
     layers
         Results of the layers on each of these; a layer whose result does not list samples is left out.
+    signal
+        Power of the output and of the layers' results on the monitored samples.
     """
 
     network: Network
@@ -103,6 +114,7 @@ class Reference:
     figures: dict[str, float]
     monitored: int
     layers: dict[str, list[Array]]
+    signal: dict[str, float]
     _kept: Array | None
 
     @staticmethod
@@ -127,7 +139,7 @@ class Reference:
         metrics = None if wanted is None else metrics_of(wanted)
         (output,) = network.select_outputs([output] if output is not None else [next(iter(network.outputs))])
         names = [layer.name for layer in network.partition_for(chip).layers]
-        reference = Reference(network, chip, data, output, metrics or (), {}, 1, {}, None)
+        reference = Reference(network, chip, data, output, metrics or (), {}, 1, {}, {}, None)
         first = reference.run(0, 1, names)
         shape, size = first[output].shape[1:], first[output].nbytes
         if metrics is None:
@@ -149,7 +161,20 @@ class Reference:
         layers = {name: [sample for part in inner for sample in part.get(name, ())] for name in names}
         layers = {name: samples for name, samples in layers.items() if len(samples) == monitored}
         kept, figures = reference._measured(metrics, batch, size)
-        return Reference(network, chip, data, output, metrics, figures, monitored, layers, kept)
+        found = Reference(network, chip, data, output, metrics, figures, monitored, layers, {}, kept)
+        signal = {output: sum(power(found.part(0, monitored)), 0.0)}
+        signal |= {name: sum((power(one[np.newaxis])[0] for one in ones), 0.0) for name, ones in layers.items()}
+        return replace(found, signal=signal)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers that are followed."""
+        return tuple(self.layers)
+
+    def fits(self, network: Network, chip: Chip, data: Dataset) -> bool:
+        """Whether chips of a design can be compared with it."""
+        same = self.network is network and self.data is data
+        return same and network.partition_for(chip) is network.partition_for(self.chip)
 
     def _measured(self, metrics: Sequence[Metric], batch: int, size: int) -> tuple[Array | None, dict[str, float]]:
         """Outputs of all samples, if they are not too many, and figures of the metrics that need labels."""

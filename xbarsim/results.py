@@ -20,6 +20,7 @@ import numpy.typing as npt
 from xbarsim.errors import DataError
 from xbarsim.figures import Evaluation, LayerFigures
 from xbarsim.files import new_file
+from xbarsim.portrait import Portrait
 from xbarsim.versions import versions
 
 __all__ = ["FORMAT", "LAYER_FIGURES", "read_runs", "summarise", "write_runs"]
@@ -160,6 +161,17 @@ def _write_run(group: Any, evaluation: Evaluation) -> None:
         for name, (unit, get) in LAYER_FIGURES.items():
             table = np.array([[get(layer) for layer in figures.layers] for figures in chips])
             _dataset(group, f"layer_{name}", table, unit, [seeds, layer_names])
+    if evaluation.portrait is not None:
+        _write_portrait(group.create_group("portrait"), evaluation.portrait)
+
+
+def _write_portrait(group: Any, portrait: Portrait) -> None:
+    for name, array in portrait.arrays().items():
+        if array.dtype.kind == "U":
+            group.create_dataset(name, data=array.astype(object), dtype=_text())
+        else:
+            options = {"compression": "gzip"} if array.ndim > 1 else {}
+            _dataset(group, name, array, "1", [], **options)
 
 
 def _keep_file(group: Any, name: str, path: Path) -> None:
@@ -187,6 +199,9 @@ def _dataset(group: Any, name: str, data: npt.NDArray[Any], unit: str, scales: l
 def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
     """Figures and attributes of every run in a file, by group name ("" for the file itself).
 
+    The entry ``data`` has the arrays, ``digital`` the digital network's figures by metric, ``portrait`` the `Portrait`
+    of the first chip, or None.
+
     Raises
     ------
     DataError
@@ -205,8 +220,30 @@ def read_runs(path: str | Path) -> dict[str, dict[str, Any]]:
                 *((key, item) for key, item in file.items() if isinstance(item, h5py.Group)),
             ]:
                 if "chip" in group.attrs:
-                    data = {key: item[()] for key, item in group.items() if isinstance(item, h5py.Dataset)}
-                    runs[name] = common | dict(group.attrs) | {"data": data}
+                    items = {key: item for key, item in group.items() if isinstance(item, h5py.Dataset)}
+                    digital = {
+                        key.removeprefix("metric_"): float(item.attrs["digital"])
+                        for key, item in items.items()
+                        if "digital" in item.attrs
+                    }
+                    data = {key: item[()] for key, item in items.items()}
+                    runs[name] = (
+                        common
+                        | dict(group.attrs)
+                        | {
+                            "data": data,
+                            "digital": digital,
+                            "portrait": _read_portrait(group),
+                        }
+                    )
             return runs
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file'}") from None
+
+
+def _read_portrait(group: Any) -> Portrait | None:
+    if "portrait" not in group:
+        return None
+    parts = group["portrait"]
+    arrays = {name: item[()] for name, item in parts.items() if name != "layers"}
+    return Portrait.of_arrays(arrays | {"layers": parts["layers"].asstr()[()]})

@@ -23,11 +23,13 @@ _PACK_ROWS = 16
 class Panels(NamedTuple):
     """Input vectors as products take them: ``values[panel, row, lane]`` belongs to vector ``panel * VECTORS + lane``.
 
-    Lanes beyond the last vector hold zeros.
+    Lanes beyond the last vector hold zeros. ``planes[read]`` is what one read applies of ``values``, if that has been
+    made already for several products to share.
     """
 
     values: npt.NDArray[np.floating]
     vectors: int
+    planes: npt.NDArray[np.floating] | None = None
 
     @staticmethod
     def of(matrix: npt.NDArray[np.floating]) -> Panels:

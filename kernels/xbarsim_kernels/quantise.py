@@ -1,4 +1,4 @@
-"""Uniform quantisation of inputs, and their digits."""
+"""Uniform quantisation of inputs, their phases and their digits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["digits", "quantise"]
+__all__ = ["digits", "phases", "quantise"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -51,3 +51,13 @@ def digits(levels: Floats, base: float, two_phase: bool, out: Floats) -> None:
                 out[plane, i] = digit if (level < 0.0) == negative else 0.0
             else:
                 out[plane, i] = -digit if level < 0.0 else digit
+
+
+@kernel
+def phases(levels: Floats, out: Floats) -> None:
+    """Positive and negative parts of ``levels`` (n,), each as a magnitude: ``levels = out[0] - out[1]``, exactly."""
+    for i in range(levels.size):
+        level = levels[i]
+        positive = max(level, levels.dtype.type(0.0))
+        out[0, i] = positive
+        out[1, i] = positive - level

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbarsim_kernels.quantise import digits, quantise
+from xbarsim_kernels.quantise import digits, phases, quantise
 
 
 def run(x, per_value, low, high, shift=0.0, dtype=np.float64):
@@ -80,7 +80,15 @@ def test_digits_equal_their_twin(dtype, bits, slices):
     signed = np.full((slices, levels.size), np.nan, dtype)
     digits(levels, float(base), False, signed)
     np.testing.assert_array_equal(signed, expected * np.sign(levels))
-    phases = np.full((2 * slices, levels.size), np.nan, dtype)
-    digits(levels, float(base), True, phases)
-    np.testing.assert_array_equal(phases[:slices], expected * (levels > 0))
-    np.testing.assert_array_equal(phases[slices:], expected * (levels < 0))
+    halves = np.full((2 * slices, levels.size), np.nan, dtype)
+    digits(levels, float(base), True, halves)
+    np.testing.assert_array_equal(halves[:slices], expected * (levels > 0))
+    np.testing.assert_array_equal(halves[slices:], expected * (levels < 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_phases_are_magnitudes_of_the_two_signs(dtype):
+    levels = np.array([-(2.0**24), -3.25, -0.0, 0.0, 1.5, 2.0**24], dtype)
+    out = np.full((2, levels.size), np.nan, dtype)
+    phases(levels, out)
+    np.testing.assert_array_equal(out, [np.where(levels > 0, levels, 0), np.where(levels < 0, -levels, 0)])

@@ -63,7 +63,7 @@ class CheckedProduct:
         self.macro, self.weights, self.checks = macro, np.asarray(weights, np.float64), checks
         self.dtype = macro.dtype
 
-    def quantise(self, x):
+    def quantise(self, x, others=()):
         return np.asarray(x, np.float64)
 
     def multiply(self, levels: Panels, first_vector=0, vectors_per_sample=1, visit=0):

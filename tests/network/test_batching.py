@@ -400,9 +400,9 @@ def traced(monkeypatch, network, **options):
     sizes = []
     learn = executor._Pace.learn
 
-    def noted(self, block, peak, where):
+    def noted(self, block, peak, shared, where):
         sizes.append((block.size, peak))
-        learn(self, block, peak, where)
+        learn(self, block, peak, shared, where)
 
     programmed = network.program(NOISY, calibration=normal(8, 2, 8, 8))
     monkeypatch.setattr(executor._Pace, "learn", noted)

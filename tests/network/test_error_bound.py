@@ -45,7 +45,7 @@ def checked(chip, name):
     }
     wanted = {output: output for output in network.outputs}
     batching = network.batching_for(feeds, chip)
-    outputs = Executor(partition, products).run(network.check_feeds(feeds), batching, 0, wanted)
+    (outputs,) = Executor(partition, products).run(network.check_feeds(feeds), batching, 0, wanted)
     return programmed, feeds, outputs, checks
 
 

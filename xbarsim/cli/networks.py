@@ -178,6 +178,7 @@ def run(
             output=output,
             dtype=precision,
             path=path,
+            portrait=out is not None,
             progress=advance,
         )
     if as_json:

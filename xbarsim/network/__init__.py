@@ -6,11 +6,12 @@ from xbarsim.network.layers import Layer
 from xbarsim.network.loading import load
 from xbarsim.network.network import Network
 from xbarsim.network.npz.reading import load_matrices
-from xbarsim.network.programmed import ProgrammedNetwork
+from xbarsim.network.programmed import Ensemble, ProgrammedNetwork
 from xbarsim.network.summary import Summary, SummaryRow
 
 __all__ = [
     "Calibration",
+    "Ensemble",
     "Layer",
     "Network",
     "ProgrammedNetwork",

@@ -64,6 +64,11 @@ class Layer(ABC):
     note: str = ""
 
     @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that the layer takes."""
+        return (self.source,) if self.addend is None else (self.source, self.addend)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Shape (n_out, n_in) of each weight matrix."""
         n_out, n_in = self.weights[0].shape

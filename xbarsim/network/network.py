@@ -109,6 +109,11 @@ class Network:
                 self._partitions[key] = made
             return self._partitions[key]
 
+    def multiplications(self, chip: Chip) -> float:
+        """Multiplications of one sample on crossbars; of layers whose number of vectors is open, those of one."""
+        vectors = self.batching.vectors
+        return float(sum(vectors.get(one.name, 1) * one.n_weights for one in self.partition_for(chip).layers))
+
     def idle_rules(self, chip: Chip) -> list[str]:
         """Placement rules of a chip that no node of this network matches, in words."""
         return idle(chip.placement, self.partition.candidates)
@@ -338,7 +343,8 @@ class Network:
                 parts[name].append(values[name])
         found = {name: batching.join(name, part, blocks) for name, part in parts.items()}
         if captured:
-            found |= exact_executor(made).run(checked, batching, first_sample, captured)
+            (exact,) = exact_executor(made).run(checked, batching, first_sample, captured)
+            found |= exact
         return {name: found[name] for name in (*self.graph.outputs, *capture)}
 
     def _declared_outputs(self) -> dict[str, TensorInfo]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -19,7 +20,7 @@ from xbarsim.network.candidates import crossbar_layer
 from xbarsim.network.control import TypeOf, formal_types, result_types
 from xbarsim.network.graph import Graph, label, reads, subgraphs
 from xbarsim.network.layers import Layer, activation_type
-from xbarsim.network.sessions import Session
+from xbarsim.network.sessions import Session, aligned
 from xbarsim.placement import Candidate
 
 __all__ = ["Control", "Partition", "Place", "Segment", "Step", "partition"]
@@ -40,6 +41,11 @@ class Segment:
     session: Session
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+
+    def run(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """What goes out, from all that the segment can see."""
+        feeds = {name: aligned(tensors[name]) for name in self.inputs}
+        return dict(zip(self.outputs, self.session.run(self.outputs, feeds), strict=True))
 
 
 @dataclass(frozen=True)

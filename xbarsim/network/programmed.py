@@ -1,4 +1,4 @@
-"""Programmed network: a network on one simulated chip, ready to run."""
+"""Programmed network: a network on one simulated chip, ready to run; and several of them, which run together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from xbarsim.checks import check_number
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
-from xbarsim.network.executor import Executor, Observer
+from xbarsim.network.crossbars import Observer
+from xbarsim.network.executor import Executor
 from xbarsim.network.layers import Layer
 from xbarsim.network.partition import Partition
 from xbarsim.network.store import save
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from xbarsim.chip import Chip
     from xbarsim.network.network import Network
 
-__all__ = ["ProgrammedNetwork"]
+__all__ = ["Ensemble", "ProgrammedNetwork"]
 
 _BLOCK = 16
 """Samples of a block, at most, where blocks may have any size."""
@@ -84,11 +85,7 @@ class ProgrammedNetwork:
         """Threads on which a run is faster than on one: as many as there are processors if blocks of samples are much
         work, as those of large images; one for small networks, whose threads would wait for the interpreter.
         """
-        batching = self.network.batching
-        vectors = (
-            batching.vectors.get(name, 1) * sum(m.n_in * m.n_out for m in ms) for name, ms in self.layers.items()
-        )
-        work = min(batching.size or 1, _BLOCK) * sum(vectors)
+        work = min(self.network.batching.size or 1, _BLOCK) * self.network.multiplications(self.chip)
         return os.cpu_count() or 1 if work >= _THREADED else 1
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
@@ -150,38 +147,108 @@ class ProgrammedNetwork:
             Inputs, outputs or layers do not fit the model, the smallest block does not fit into memory, or inputs take
             a branch that no calibration input took.
         """
-        network = self.network
-        if first_sample < 0:
-            raise DataError(f"first_sample is {first_sample}; it counts from 0")
-        checked = network.check_feeds(feeds)
-        wanted = {name: name for name in network.select_outputs(outputs)}
-        wanted.update(self._captured(capture))
-        memory = None if memory is None else check_number(memory, "memory", 1)
-        threads = self.threads if threads is None else check_number(threads, "threads", 1)
-        batching = network.batching_for(checked, self.chip)
+        (found,) = _run(self, self._executor, feeds, first_sample, outputs, capture, memory, threads, observer)
+        return found
 
-        def told(layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
-            self._check_reached(layer)
-            if observer is not None:
-                observer(layer, x, samples)
 
-        return self._executor.run(
-            checked, batching, int(first_sample), wanted, observer=told, memory=memory, threads=threads
-        )
+class Ensemble:
+    """Chips of one design that run in one pass over the samples.
 
-    def _check_reached(self, layer: Layer) -> None:
-        for macro in self.layers[layer.name]:
-            if macro.ranges is not None and not macro.ranges.reached:
+    What comes before the first crossbar layers, and what these see, is computed once for all; results have the same
+    bits as those of each chip by itself. It runs in one thread at a time.
+
+    Parameters
+    ----------
+    chips
+        The network on each chip: programmed with one calibration and one precision.
+
+    Raises
+    ------
+    DataError
+        Chips are of different networks, or quantise inputs differently.
+    """
+
+    def __init__(self, chips: Sequence[ProgrammedNetwork]) -> None:
+        self.chips = tuple(chips)
+        first, *others = self.chips
+        for other in others:
+            if other.partition is not first.partition or not all(
+                one.quantises_like(macro)
+                for name, macros in first.layers.items()
+                for macro, one in zip(macros, other.layers[name], strict=True)
+            ):
                 raise DataError(
-                    f"layer {layer.name!r} has no converter ranges: the calibration inputs took another branch; "
-                    "calibrate with inputs that take this one"
+                    f"chips with seeds {first.seed} and {other.seed} cannot run together: program them from one "
+                    "network, design, calibration and precision"
                 )
+        self._executor = Executor(first.partition, *(chip.layers for chip in self.chips))
 
-    def _captured(self, names: Collection[str]) -> dict[str, str]:
-        produced = {layer.output: layer.output for layer in self.partition.layers}
-        produced |= {layer.name: layer.output for layer in self.partition.layers}
-        for name in names:
-            if name not in produced:
-                listed = ", ".join(layer.name for layer in self.partition.layers)
-                raise DataError(f"cannot capture {name!r}: not a crossbar layer; layers: {listed}")
-        return {name: produced[name] for name in names}
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        *,
+        first_sample: int = 0,
+        outputs: Sequence[str] | None = None,
+        capture: Collection[str] = (),
+        memory: int | None = None,
+        threads: int | None = None,
+    ) -> list[dict[str, npt.NDArray[Any]]]:
+        """Outputs of the network on each chip, as `ProgrammedNetwork.run` gives them.
+
+        What chips share takes half of ``memory`` at most, beside what one chip's activations take.
+
+        Raises
+        ------
+        DataError
+            As `ProgrammedNetwork.run`.
+        """
+        return _run(self.chips[0], self._executor, feeds, first_sample, outputs, capture, memory, threads)
+
+
+def _run(
+    chip: ProgrammedNetwork,
+    executor: Executor,
+    feeds: Mapping[str, Any],
+    first_sample: int,
+    outputs: Sequence[str] | None,
+    capture: Collection[str],
+    memory: int | None,
+    threads: int | None,
+    observer: Observer | None = None,
+) -> list[dict[str, npt.NDArray[Any]]]:
+    """Outputs on all chips of an executor, of which ``chip`` is one."""
+    network = chip.network
+    if first_sample < 0:
+        raise DataError(f"first_sample is {first_sample}; it counts from 0")
+    checked = network.check_feeds(feeds)
+    wanted = {name: name for name in network.select_outputs(outputs)}
+    wanted.update(_captured(chip.partition, capture))
+    memory = None if memory is None else check_number(memory, "memory", 1)
+    threads = chip.threads if threads is None else check_number(threads, "threads", 1)
+    batching = network.batching_for(checked, chip.chip)
+
+    def told(layer: Layer, x: npt.NDArray[Any], samples: int) -> None:
+        _check_reached(chip.layers[layer.name], layer)
+        if observer is not None:
+            observer(layer, x, samples)
+
+    return executor.run(checked, batching, int(first_sample), wanted, told, memory, threads)
+
+
+def _check_reached(macros: Sequence[Macro], layer: Layer) -> None:
+    for macro in macros:
+        if macro.ranges is not None and not macro.ranges.reached:
+            raise DataError(
+                f"layer {layer.name!r} has no converter ranges: the calibration inputs took another branch; "
+                "calibrate with inputs that take this one"
+            )
+
+
+def _captured(partition: Partition, names: Collection[str]) -> dict[str, str]:
+    layers = partition.layers
+    produced = {layer.output: layer.output for layer in layers} | {layer.name: layer.output for layer in layers}
+    for name in names:
+        if name not in produced:
+            listed = ", ".join(layer.name for layer in layers)
+            raise DataError(f"cannot capture {name!r}: not a crossbar layer; layers: {listed}")
+    return {name: produced[name] for name in names}

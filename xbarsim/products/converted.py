@@ -67,7 +67,7 @@ class ConvertedProduct:
 
     def multiply(self, levels: analog.Panels, reads: analog.Reads) -> tuple[Levels, int, int]:
         """Outputs (n_out, vectors) for levels (n_in, vectors); conversions made; conversions clipped."""
-        planes = self.inputs.planes(levels.values)
+        planes = self.inputs.planes(levels.values) if levels.planes is None else levels.planes
         tiles, blocks, _, width = self.packed.shape
         shape = len(levels.values), blocks * width, analog.VECTORS
         codes = kept("codes", math.prod(shape), self.sums).reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,9 +52,13 @@ class ExactProduct:
         self.n_out = len(weights)
         self.packed = analog.pack(weights.T, min(weights.shape[1], PASS_ROWS), self.dtype)
 
-    def quantise(self, x: npt.NDArray[Any]) -> Levels:
+    def quantise(self, x: npt.NDArray[Any], others: Sequence[ExactProduct] = ()) -> Levels:
         """Inputs in the precision of the products."""
         return np.require(x, self.dtype, ["C", "W"])
+
+    def prepare(self, levels: analog.Panels) -> analog.Panels:
+        """The levels themselves."""
+        return levels
 
     def multiply(
         self, levels: analog.Panels, first_vector: int = 0, vectors_per_sample: int = 1, visit: int = 0

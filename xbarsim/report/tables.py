@@ -1,0 +1,137 @@
+"""Tables: figures of all points, of the layers at a point, and fields in which runs differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xbarsim.chip import Chip
+from xbarsim.report.statistics import statistics
+from xbarsim.report.texts import grouped, legible, plain
+from xbarsim.report.view import Metric, View
+
+__all__ = ["Table", "chip_differences", "layer_table", "point_table"]
+
+_POINTS = 1000
+_LAYERS = 200
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int
+    """Columns from the left that hold texts, not numbers."""
+    note: str = ""
+
+
+def point_table(view: View, metric: Metric) -> Table:
+    """Statistics of a metric at each point."""
+    figures, digital = view.figures(metric), view.digital(metric)
+    has_digital = metric.best is None and not np.isnan(digital).all()
+    unit = " [%]" if metric.share else ""
+    head = [axis.name for axis in view.axes]
+    head += ["chips", f"mean{unit}", "± 95 %", "std", "least", "greatest"]
+    if has_digital:
+        head += [f"digital{unit}", "loss"]
+    rows = []
+    for place in view.places[:_POINTS]:
+        found, own = statistics(figures[place]), float(digital[place])
+        values = [found.mean, found.half, found.spread, found.least, found.greatest]
+        values += [own, own - found.mean] if has_digital else []
+        texts = [axis.texts[index] for axis, index in zip(view.axes, place, strict=True)]
+        rows.append((*texts, grouped(found.chips), *map(metric.text, values)))
+    hidden = len(view.places) - len(rows)
+    note = (
+        f"{grouped(len(rows))} of {grouped(len(view.places))} points are shown; `xbarsim export` writes all of them."
+        if hidden
+        else ""
+    )
+    explained = "± 95 %: half of the confidence interval of the mean (Student's t); std: standard deviation of chips."
+    return Table(_capital(metric.title), tuple(head), tuple(rows), len(view.axes), f"{explained} {note}".strip())
+
+
+def layer_table(view: View, place: tuple[int, ...]) -> Table | None:
+    """What happened in each layer at a point, as means over its chips; None where nothing is known."""
+    names = view.layers[:_LAYERS]
+    present = [number for number in range(len(names)) if _known(view, place, number)]
+    if not present:
+        return None
+    paths = view.paths(place)
+    head = (
+        "layer",
+        "computed",
+        "signal/error [dB]",
+        "std",
+        "arrays",
+        "cells",
+        "conversions",
+        "ADC clipped [%]",
+        "DAC clipped [%]",
+        "stuck on (asked)",
+        "stuck off (asked)",
+    )
+    rows = []
+    for number in present:
+        error = statistics(view.layer("signal_to_error_db")[place][:, number])
+        rows.append(
+            (
+                names[number],
+                paths[number],
+                "exact" if error.mean == math.inf else plain(error.mean, 1),
+                plain(error.spread, 1),
+                *(grouped(_mean(view, figure, place, number)) for figure in ("tiles", "cells", "conversions")),
+                *(plain(100.0 * _mean(view, f"{one}_clip_rate", place, number), 3) for one in ("adc", "dac")),
+                *(_stuck(view, kind, place, number) for kind in ("on", "off")),
+            )
+        )
+    return Table(view.label(place) or "All layers", head, tuple(rows), 2)
+
+
+def _known(view: View, place: tuple[int, ...], number: int) -> bool:
+    return not math.isnan(_mean(view, "cells", place, number))
+
+
+def _mean(view: View, figure: str, place: tuple[int, ...], number: int) -> float:
+    return statistics(view.layer(figure)[place][:, number]).mean
+
+
+def _stuck(view: View, kind: str, place: tuple[int, ...], number: int) -> str:
+    injected, asked = (_mean(view, f"{origin}_stuck_{kind}", place, number) for origin in ("injected", "asked"))
+    return f"{plain(injected, 1)} ({plain(asked, 1)})"
+
+
+def chip_differences(chips: Mapping[str, Chip]) -> Table | None:
+    """Fields in which the chips of several runs differ; None where there are none."""
+    trees = {name: dict(_flat(chip.model_dump(mode="json"), "")) for name, chip in chips.items()}
+    fields = list(dict.fromkeys(field for tree in trees.values() for field in tree))
+    skipped = ("name", "description", "sources")
+    varied = [f for f in fields if f not in skipped and len({str(tree.get(f)) for tree in trees.values()}) > 1]
+    if not varied:
+        return None
+    rows = [(legible(name, 200), *(_text(tree.get(field)) for field in varied)) for name, tree in trees.items()]
+    return Table("What differs between the runs", ("run", *varied), tuple(rows), 1)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        found += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
+    return found
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return legible(f"{value:g}" if isinstance(value, float) else value, 60)
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
