@@ -19,7 +19,7 @@ sys.path[:0] = [str(_DOCS.parent), str(_DOCS.parent / "kernels"), str(_DOCS / "_
 from examples import write_files  # noqa: E402
 
 _SHOTS: dict[str, tuple[dict[str, Any], str]] = {
-    "report-desk.png": ({"viewport": {"width": 1000, "height": 930}}, "header"),
+    "report-desk.png": ({"viewport": {"width": 1000, "height": 1040}}, "header"),
     "report-phone.png": ({"viewport": {"width": 360, "height": 760}, "device_scale_factor": 1.5}, "header"),
     "report-dark.png": ({"viewport": {"width": 1000, "height": 930}, "color_scheme": "dark"}, "#closeups"),
 }

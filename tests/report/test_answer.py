@@ -120,6 +120,14 @@ def test_without_order_the_best_and_the_worst_are_named_and_doubt_is_said() -> N
     assert answer(viewed(dataset)).notes == ()
 
 
+def test_equal_points_are_not_ranked() -> None:
+    dataset = study({"adc.subtract": ("none", "after")}, chips=3)
+    dataset["top-1"].values[:] = 0.925
+    assert answer(viewed(dataset)).lead == "Mean accuracy is the same at all points, 92.50 %."
+    dataset["top-1"].values[1] = 0.5
+    assert "best with adc.subtract none (92.50 %" in answer(viewed(dataset)).lead
+
+
 def test_errors_are_best_where_they_are_least_and_unknown_metrics_are_not_judged() -> None:
     dataset = study({"mapping.kind": ("a", "b")}, chips=2, metrics=("mse", "own:metric"))
     dataset["mse"].values[:] = [[0.1, 0.1], [0.3, 0.3]]

@@ -16,6 +16,7 @@ from reported import HOSTILE, KINDS, LAYERS, RATES, SHORT, hostile, missing, por
 from xbarsim.report.content import content_of
 from xbarsim.report.page import page
 from xbarsim.report.view import view_of
+from xbarsim.study.importance import importance
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -74,6 +75,7 @@ def test_all_parts_are_there(whole: str) -> None:
     assert [text.strip() for text in tree.texts("h2")] == [
         "What came out",
         "All points",
+        "What matters",
         "The chip",
         "Layer by layer",
         "Single chips at close range",
@@ -119,6 +121,38 @@ def test_marks_stand_where_their_figures_are(whole: str) -> None:
     for place, figure, digits in ((y, mean, 0.01), (x, np.log(rate), 0.01)):
         slope, start = np.polyfit(figure, place, 1)
         assert np.abs(slope * figure + start - place).max() < digits + 0.005 * abs(slope)
+
+
+def test_bars_are_the_shares_of_the_variance(whole: str) -> None:
+    found = importance(study())
+    shares = {
+        "failure rate": found.alone["faults_rate"],
+        "mapping": found.alone["mapping_kind"],
+        "failure rate and mapping together": found.pairs["faults_rate", "mapping_kind"],
+        "chips of one point": found.chips,
+    }
+    bars = re.findall(r'<title>(.*)\n([\d.]+) %</title><rect class="bar" x="0" y="20%" width="([\d.]+)%"', whole)
+    assert [name for name, _, _ in bars] == sorted(shares, key=lambda name: -shares[name])
+    for name, text, width in bars:
+        assert float(text) == pytest.approx(100 * shares[name], abs=0.0501)
+        assert float(width) == pytest.approx(100 * shares[name], abs=0.00501)
+
+
+def test_points_that_stand_for_all_are_spread_along_every_axis() -> None:
+    axes = {"faults.rate": RATES, "mapping.kind": KINDS, "adc.bits": (4, 6, 8, 10)}
+    view = view_of(study(axes, chips=2), {}, "study", "study.h5")
+    assert view.some(6) == [(0, 0, 0), (0, 1, 0), (5, 0, 0), (5, 1, 0)]
+    two = view_of(missing(study(chips=2), 0, 1), {}, "study", "study.h5")
+    assert two.some(6) == [(0, 0), (2, 0), (2, 1), (5, 0), (5, 1)]
+
+
+def test_portraits_are_called_as_their_points(whole: str) -> None:
+    text = made(
+        study(chips=2), {f"faults_rate = {RATES[1]}, mapping_kind = differential": portrait(), "other": portrait()}
+    )
+    summaries = Tree(text).texts("summary")
+    assert "failure rate 0.251 %, differential, seed 0" in summaries
+    assert "other, seed 0" in summaries
 
 
 def test_nothing_is_loaded(whole: str) -> None:

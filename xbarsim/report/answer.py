@@ -195,6 +195,8 @@ def _extremes(view: View, metric: Metric) -> Answer:
     if metric.higher_is_better is not False:
         known.reverse()
     first, last = known[0], known[-1]
+    if len(known) > 1 and found[first].mean == found[last].mean:
+        return Answer(f"Mean {metric.title} is the same at all points, {metric.text(found[first].mean)}{metric.unit}.")
     names = ("best", "worst") if metric.higher_is_better is not None else ("highest", "lowest")
     lead = f"Mean {metric.title} is {names[0]} with {_at(view, metric, first, found[first])}"
     if len(known) == 1:

@@ -102,7 +102,8 @@ class View:
         """At most so many points that have chips, spread evenly along each axis; the ends of the axes among them."""
         counts = list(self.shape)
         while math.prod(counts) > most:
-            counts[counts.index(max(counts))] -= 1
+            longest = max(range(len(counts)), key=lambda axis: (counts[axis], axis))
+            counts[longest] -= 1
         along = [
             np.unique(np.linspace(0, size - 1, n).round()).astype(int)
             for size, n in zip(self.shape, counts, strict=True)
