@@ -110,6 +110,19 @@ def test_one_chip_has_no_spread(xbarsim: Any, folder: Path) -> None:
     assert np.isfinite(one["mean"])
 
 
+def test_figures_that_are_not_finite_are_null(xbarsim: Any, folder: Path) -> None:
+    (folder / "odd.py").write_text(
+        "import itertools\nodd = itertools.cycle([0.5, float('inf')]).__next__\ndef figure(*arrays): return odd()\n"
+    )
+    (folder / "study.toml").write_text(STUDY.replace('"top-1", "mse"', '"odd:figure"'))
+    done = xbarsim("sweep", "study.toml", "--out", "s.h5", "--workers", "1", "--json")
+    assert done.code == 0, done.err
+    for point in json.loads(done.out)["points"]:
+        one = point["metrics"]["odd:figure"]
+        assert (one["mean"], one["std"], one["interval"]) == (None, None, None)
+        assert sorted(map(str, one["values"])) == ["0.5", "0.5", "None", "None"]
+
+
 def test_more_chips_need_the_word(xbarsim: Any, folder: Path) -> None:
     assert xbarsim("sweep", "study.toml", "--out", "s.h5", "--workers", "1").code == 0
     (folder / "study.toml").write_text(STUDY.replace("chips = 4", "chips = 5"))

@@ -16,7 +16,7 @@ from xbarsim.study.dataset import read
 
 KILLS = int(os.environ.get("XBARSIM_KILLS", "6"))
 
-CHIPS = 5 * KILLS
+CHIPS = 8 * KILLS
 """Of each of four points: more than are computed between kills."""
 
 
@@ -46,11 +46,13 @@ def test_killed_at_any_moment_it_goes_on(folder):
     """
     dice = random.Random(20)
     command = ["study.toml", "--out", "s.h5", "--workers", "2", "--json"]
-    kills = 0
+    kills = written = 0
     while kills < KILLS:
         known, first = set(finished(folder)), len(computed(folder))
-        process = start(folder, *command, SPY_SECONDS="0.03")
+        process = start(folder, *command, restless=True, SPY_SECONDS="0.03")
         wait_for(folder, process, dice.choice([0, 1, 2, 4, 8]))
+        while kills % 3 == 2 and process.poll() is None and not (folder / "s.h5").exists():
+            time.sleep(0.005)
         time.sleep(dice.uniform(0.0, 0.15))
         if dice.random() < 0.5:
             os.killpg(process.pid, signal.SIGKILL)
@@ -62,7 +64,9 @@ def test_killed_at_any_moment_it_goes_on(folder):
         assert not known & set(computed(folder)[first:]), "a finished chip was computed again"
         assert known <= set(finished(folder)), "a finished chip was lost"
         if (folder / "s.h5").exists():
-            read(folder / "s.h5")
+            written += 1
+            assert read(folder / "s.h5")["chips"].sum() <= len(finished(folder))
+    assert written, "also processes that write were killed"
     known, first = set(finished(folder)), len(computed(folder))
     out, err = start(folder, *command).communicate()
     figures = json.loads(out)

@@ -113,7 +113,8 @@ def _words(point: Progress) -> str:
     if name is None:
         return chips
     values = np.array([one.metrics[name] for one in point.chips.values()])
-    spread = f" +- {values.std(ddof=1):.4g}" if values.size > 1 else ""
+    with np.errstate(invalid="ignore"):  # infinite figures have no spread
+        spread = f" +- {values.std(ddof=1):.4g}" if values.size > 1 else ""
     return f"{name} {values.mean():.4g}{spread}, {chips}"
 
 
@@ -172,10 +173,11 @@ def _list(study: Study, out: str, as_json: bool) -> None:
 
 def _print(found: xr.Dataset, study: Study) -> None:
     """The figures of the first metric; the others are in the file."""
-    from xbarsim.study.summary import metrics_of, summarise
+    from xbarsim.study.dataset import metrics
+    from xbarsim.study.summary import summarise
 
     rows = summarise(found, _confidence(study))
-    name = metrics_of(found)[0]
+    name = metrics(found)[0]
     percent = bool(found[name].attrs["share"])
     table = new_table("")
     heads = ("chips", "mean", "std", f"{100.0 * _confidence(study):g} % interval", "digital")

@@ -52,7 +52,7 @@ def run(
     Parameters
     ----------
     study : Study
-    out : path, optional
+    out : str or Path, optional
         HDF5 file that keeps the figures; without it they are in memory only.
     workers : int, optional
         Processes; the default is the number of processors.
