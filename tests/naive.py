@@ -49,6 +49,19 @@ def four_normals(counter, key):
     return (*box_muller(a, b), *box_muller(c, d))
 
 
+def noise_pair(word):
+    """Two normals from one word: 19 bits give the radius, 11 the angle within a quarter turn, 2 the signs."""
+    radius = math.sqrt(-2.0 * math.log((word // 2**13 + 0.5) / 2**19))
+    angle = (word // 4 % 2**11 + 0.5) / 2**11 * math.pi / 2.0
+    signs = 1 - 2 * (word % 2), 1 - word % 4 // 2 * 2
+    return signs[0] * radius * math.cos(angle), signs[1] * radius * math.sin(angle)
+
+
+def eight_normals(counter, key):
+    """The eight normals that one counter gives read noise."""
+    return [normal for word in words(counter, key) for normal in noise_pair(word)]
+
+
 def normals(key, count):
     """The first ``count`` normals of a stream."""
     return [four_normals((i // 4, 0, 0, 0), key)[i % 4] for i in range(count)]

@@ -158,7 +158,7 @@ class Crossbar:
         self._linear()
         rows = self.shape[0]
         out = np.empty((rows, rows))
-        step = max(1, _CHUNK_BYTES // (32 * self.g.size))
+        step = max(1, _UPDATE_CELLS // self.g.size)
         for start in range(0, rows, step):
             out[:, start : start + step] = self.solve(np.eye(rows)[:, start : start + step]).i_in
         return out

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from xbarsim_kernels._jit import kernel
 from xbarsim_kernels.layout import Panels, pack, place, unpacked
 from xbarsim_kernels.microkernel import COLUMNS, VECTORS, convert_block, multiply_block
-from xbarsim_kernels.noise import add_noise
+from xbarsim_kernels.noise import write_noise
 from xbarsim_kernels.quadratic import Forms, add_products
 from xbarsim_kernels.simd import aligned
 from xbarsim_kernels.transfer import Converters, convert_columns
@@ -67,14 +67,11 @@ class Reads(NamedTuple):
 
 
 class _Noise(NamedTuple):
-    """Room for what noise is made of: `square`s of a panel, sums of variances, counters, drawn words, and the products
-    of forms.
-    """
+    """Room for what noise is made of: `square`s of a panel, sums of variances, counters, and the products of forms."""
 
     squares: Squares
     variances: Singles
     names: Names
-    words: Names
     products: Floats
 
 
@@ -83,17 +80,20 @@ def _noise(rows: int, like: Floats) -> _Noise:
     single, word = np.empty(0, np.float32), np.empty(0, np.uint32)
     sums = aligned(_STRIP * _BLOCK, single).reshape(_STRIP, COLUMNS, VECTORS)
     products = np.empty(3 * _BLOCK, like.dtype)
-    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), aligned(_BLOCK, word), products)
+    return _Noise(squares(rows, like), sums, aligned(2 * VECTORS, word), products)
 
 
 @kernel
 def _name_vectors(reads: Reads, start: int, names: Names) -> None:
     """Positions, then samples, of a panel's vectors; from sample 2**32 on, positions below 2**24 have room for more."""
+    number = reads.first + start
+    sample, position = number // reads.vectors_per_sample, number % reads.vectors_per_sample
     for p in range(VECTORS):
-        number = reads.first + start + p
-        sample = number // reads.vectors_per_sample
-        names[p] = np.uint32(number % reads.vectors_per_sample ^ sample >> 32 << 24)
+        names[p] = np.uint32(position ^ sample >> 32 << 24)
         names[VECTORS + p] = np.uint32(sample)
+        position += 1
+        if position == reads.vectors_per_sample:
+            position, sample = 0, sample + 1
 
 
 @kernel
@@ -128,6 +128,39 @@ def _add_forms(
 
 
 @kernel
+def _begin_with_noise(
+    levels: Floats,
+    variances: Variances,
+    reads: Reads,
+    forms: Forms | None,
+    panel: int,
+    noise: _Noise,
+    sums: Floats,
+) -> None:
+    """``sums[c, lane]``, of the columns of one tile, become the noise of a panel, as `linear` defines it."""
+    planes, panels, rows, _ = levels.shape
+    # fields of a tuple once: to take one counts a reference, which other threads must see
+    squared, room, names = noise.squares, noise.variances, noise.names
+    column_units, vector_units, key = variances.units, squared.units, reads.key
+    square(levels, (min(1, planes - 1) * panels + panel) * rows * VECTORS, rows, squared)
+    _name_vectors(reads, panel * VECTORS, names)
+    for block in range(sums.shape[0] // COLUMNS):
+        if forms is not None:
+            own, units = room[block % _STRIP], variances.units[0, block]
+            multiply_exactly(variances, 0, block, squared, rows, own)
+            for plane in range(2, planes):
+                for tile in range(forms.pairs.shape[0]):
+                    row = tile * forms.tile_rows
+                    start = ((plane * panels + panel) * rows + row) * VECTORS
+                    count, flat = min(forms.tile_rows, rows - row), levels.reshape(-1)
+                    _add_forms(forms, tile, block, flat, start, count, own, units, noise)
+        elif block % _STRIP == 0:
+            multiply_squares(variances, 0, block, squared, rows, room)
+        first, column = block % _STRIP * _BLOCK, block * COLUMNS
+        write_noise(sums, block * _BLOCK, room, first, column_units, column, vector_units, names, 0, block, key)
+
+
+@kernel
 def linear(
     levels: Floats,
     packed: Floats,
@@ -151,41 +184,14 @@ def linear(
         noise = _noise(rows, levels)
     for first in range(0, levels.shape[1], _GROUP):
         subs = min(_GROUP, levels.shape[1] - first)
-        sums[:] = 0
+        if variances is None:
+            sums[:] = 0
+        else:
+            for sub in range(subs):
+                _begin_with_noise(levels, variances, reads, forms, first + sub, noise, sums[sub])
         _multiply(levels[0], packed, first, sums)
         for sub in range(subs):
             start = (first + sub) * VECTORS
-            if variances is not None:
-                panel = min(1, levels.shape[0] - 1) * levels.shape[1] + first + sub
-                square(levels, panel * rows * VECTORS, rows, noise.squares)
-                _name_vectors(reads, start, noise.names)
-                for block in range(blocks):
-                    if forms is not None:
-                        own = noise.variances[block % _STRIP]
-                        multiply_exactly(variances, 0, block, noise.squares, rows, own)
-                        for plane in range(2, levels.shape[0]):
-                            for tile in range(forms.pairs.shape[0]):
-                                row = tile * forms.tile_rows
-                                place = (plane * levels.shape[1] + first + sub) * rows + row
-                                count = min(forms.tile_rows, rows - row)
-                                flat, units = levels.reshape(-1), variances.units[0, block]
-                                _add_forms(forms, tile, block, flat, place * VECTORS, count, own, units, noise)
-                    elif block % _STRIP == 0:
-                        multiply_squares(variances, 0, block, noise.squares, rows, noise.variances)
-                    add_noise(
-                        sums,
-                        (sub * blocks + block) * _BLOCK,
-                        noise.variances,
-                        block % _STRIP * _BLOCK,
-                        variances.units,
-                        block * COLUMNS,
-                        noise.squares.units,
-                        noise.names,
-                        0,
-                        block * COLUMNS // 4,
-                        reads.key,
-                        noise.words,
-                    )
             width = min(VECTORS, vectors - start)
             for c in range(columns):
                 for p in range(width):
@@ -219,6 +225,9 @@ def converted(
     current = aligned(_BLOCK, levels).reshape(COLUMNS, VECTORS)
     if variances is not None:
         noise = _noise(tile_rows, levels)
+        # fields of a tuple once: to take one counts a reference, which other threads must see
+        squared, room, names = noise.squares, noise.variances, noise.names
+        column_units, vector_units, key = variances.units, squared.units, reads.key
     flat_g, flat_codes = packed.reshape(-1), codes.reshape(-1)
     flat = levels.reshape(-1)
     seen, decided = np.empty((COLUMNS, VECTORS), levels.dtype), np.empty((COLUMNS, VECTORS), levels.dtype)
@@ -232,35 +241,34 @@ def converted(
             for panel in range(first, min(panels, first + _GROUP)):
                 x_start = ((plane * panels + panel) * rows + tile * tile_rows) * VECTORS
                 if variances is not None:
-                    square(flat, x_start, count, noise.squares)
-                    _name_vectors(reads, panel * VECTORS, noise.names)
+                    square(flat, x_start, count, squared)
+                    _name_vectors(reads, panel * VECTORS, names)
                     if forms is None:
-                        multiply_squares(variances, tile, strip, noise.squares, count, noise.variances)
+                        multiply_squares(variances, tile, strip, squared, count, room)
                 for block in range(strip, min(blocks, strip + _STRIP)):
                     g_start = (tile * blocks + block) * tile_rows * COLUMNS
-                    current[:] = 0
-                    multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
-                    if variances is not None:
+                    if variances is None:
+                        current[:] = 0
+                    else:
                         if forms is not None:
-                            own = noise.variances[block - strip]
-                            multiply_exactly(variances, tile, block, noise.squares, count, own)
-                            _add_forms(
-                                forms, tile, block, flat, x_start, count, own, variances.units[tile, block], noise
-                            )
-                        add_noise(
+                            own, units = room[block - strip], variances.units[tile, block]
+                            multiply_exactly(variances, tile, block, squared, count, own)
+                            _add_forms(forms, tile, block, flat, x_start, count, own, units, noise)
+                        first_variance, column = (block - strip) * _BLOCK, (tile * blocks + block) * COLUMNS
+                        write_noise(
                             current,
                             0,
-                            noise.variances,
-                            (block - strip) * _BLOCK,
-                            variances.units,
-                            (tile * blocks + block) * COLUMNS,
-                            noise.squares.units,
-                            noise.names,
+                            room,
+                            first_variance,
+                            column_units,
+                            column,
+                            vector_units,
+                            names,
                             read,
-                            block * COLUMNS // 4,
-                            reads.key,
-                            noise.words,
+                            block,
+                            key,
                         )
+                    multiply_block(flat_g, g_start, flat, x_start, count, current, 0)
                     place = (panel * blocks + block) * _BLOCK
                     if converters is not None:
                         width = min(VECTORS, vectors - panel * VECTORS)

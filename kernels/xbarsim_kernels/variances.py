@@ -143,8 +143,8 @@ def _square(
         )
         kind = lanes(ir.DoubleType() if x.dtype == types.float64 else F32, _LANES)
         numbers, words = lanes(F32, _LANES), lanes(I32, _LANES)
-        # of a smaller number the reciprocal is infinite
-        tiny = every(kind, float(np.finfo(np.float64 if x.dtype == types.float64 else np.float32).tiny))
+        # of a smaller number the inverse is infinite
+        tiny = every(kind, 256.0 * float(np.finfo(np.float64 if x.dtype == types.float64 else np.float32).tiny))
         depth, final = builder.lshr(builder.add(count, index(1)), index(1)), builder.sub(count, index(1))
         parts = range(0, VECTORS, _LANES)
 
@@ -162,14 +162,15 @@ def _square(
             ]
 
         largest = repeat(builder, count, measure, *[tiny] * len(parts))
-        inverse = [builder.fdiv(every(kind, 1.0), most) for most in largest]
+        inverse = [builder.fdiv(every(kind, _LARGEST**0.5), most) for most in largest]
 
         def one(row: Any, number: int) -> tuple[Any, Any]:
             share = builder.fmul(value(row, parts[number]), inverse[number])
             share = share if kind == numbers else builder.fptrunc(share, numbers)
-            found = builder.fmul(builder.fmul(share, share), every(numbers, _LARGEST))
+            found = builder.fmul(share, share)
             precise.store(place(row, parts[number]), found)
-            return found, builder.fptosi(builder.fadd(found, every(numbers, 0.5)), words)
+            # the last bits of a sum with 2**23 are the nearest integer
+            return found, builder.bitcast(builder.fadd(found, every(numbers, 2.0**23)), words)
 
         def write(pair: Any, *totals: Any) -> list[Any]:
             even = builder.mul(pair, index(2))
@@ -180,7 +181,7 @@ def _square(
             results = []
             for number, total in enumerate(totals):
                 (low, lower), (high, upper) = one(even, number), one(odd, number)
-                both = builder.or_(lower, builder.shl(upper, every(words, 16)))
+                both = builder.or_(builder.and_(lower, every(words, 0xFFFF)), builder.shl(upper, every(words, 16)))
                 integers.store(place(pair, parts[number]), both)
                 counted = builder.select(inside, high, every(numbers, 0.0))
                 results.append(builder.fadd(builder.fadd(total, low), counted))
@@ -200,14 +201,16 @@ def _square(
 
 
 def _multiply_pairs(
-    typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, count: Any, out: Any, out_start: Any
+    typing_context: Any, g: Any, g_start: Any, x: Any, x_start: Any, count: Any, out: Any, out_start: Any, begin: Any
 ) -> Any:
     """``out[c, p] += sum_k low(g[k, c]) low(x[k, p]) + high(g[k, c]) high(x[k, p])``, the halves of words; sums of
-    so many pairs, 1 or more, are integers below 2**32.
+    so many pairs, 1 or more, are integers below 2**32. To ``begin`` is to write what else is added.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        weights, g_first, squared, x_first, number, total, first = operands(context, builder, signature, arguments)
+        weights, g_first, squared, x_first, number, total, first, fresh = operands(
+            context, builder, signature, arguments
+        )
         words, halves, products = lanes(I32, _LANES), lanes(I16, 2 * _LANES), lanes(I32, 2 * _LANES)
         numbers = lanes(F32, _LANES)
         parts = range(0, VECTORS, _LANES)
@@ -231,10 +234,27 @@ def _multiply_pairs(
         found = repeat(builder, number, multiply, *[every(words, 0)] * (COLUMNS * len(parts)))
         for step, integer in enumerate(found):
             place = builder.add(first, index(step * _LANES))
-            total.store(place, builder.fadd(total.load(place, numbers), builder.uitofp(integer, numbers)))
+            before = builder.select(fresh, every(numbers, 0.0), total.load(place, numbers))
+            total.store(place, builder.fadd(before, builder.uitofp(integer, numbers)))
         return context.get_dummy_value()
 
-    return types.void(g, types.int64, x, types.int64, types.int64, out, types.int64), codegen
+    return types.void(g, types.int64, x, types.int64, types.int64, out, types.int64, types.boolean), codegen
+
+
+def _multiply_totals(typing_context: Any, v: Any, start: Any, totals: Any, out: Any, out_start: Any) -> Any:
+    """``out[c, p] = v[start + c] totals[p]``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        variance, first, total, sums, place = operands(context, builder, signature, arguments)
+        numbers = lanes(F32, _LANES)
+        for c in range(COLUMNS):
+            own = splat(builder, variance.load(builder.add(first, index(c))), numbers)
+            for part in range(0, VECTORS, _LANES):
+                product = builder.fmul(own, total.load(index(part), numbers))
+                sums.store(builder.add(place, index(c * VECTORS + part)), product)
+        return context.get_dummy_value()
+
+    return types.void(v, types.int64, totals, out, types.int64), codegen
 
 
 def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any, start: Any, reach: Any) -> Any:
@@ -244,14 +264,14 @@ def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any
         total, first, error, first_error, reached = operands(context, builder, signature, arguments)
         numbers = lanes(F32, _LANES)
         found = every(lanes(ir.IntType(1), _LANES), 0)
-        for part in range(0, VECTORS, _LANES):
-            reach = reached.load(index(part), numbers)
-            for c in range(COLUMNS):
-                slope, least = (
-                    splat(builder, error.load(builder.add(first_error, index(row * COLUMNS + c))), numbers)
-                    for row in (0, 1)
-                )
-                least = builder.fadd(builder.fmul(slope, reach), least)
+        reaches = [(part, reached.load(index(part), numbers)) for part in range(0, VECTORS, _LANES)]
+        for c in range(COLUMNS):
+            slope, base = (
+                splat(builder, error.load(builder.add(first_error, index(row * COLUMNS + c))), numbers)
+                for row in (0, 1)
+            )
+            for part, reach in reaches:
+                least = builder.fadd(builder.fmul(slope, reach), base)
                 own = total.load(builder.add(first, index(c * VECTORS + part)), numbers)
                 found = builder.or_(found, builder.fcmp_ordered("<", own, least))
         return builder.zext(builder.bitcast(found, ir.IntType(_LANES)), I64)
@@ -262,7 +282,10 @@ def _find_uncertain(typing_context: Any, sums: Any, sums_start: Any, errors: Any
 _fill_squares: Callable[[Floats, int, int, Pairs, Singles, Floats, Singles, Singles], None] = cast(
     "Any", intrinsic(_square)
 )
-_add_products: Callable[[Pairs, int, Pairs, int, int, Singles, int], None] = cast("Any", intrinsic(_multiply_pairs))
+_add_products: Callable[[Pairs, int, Pairs, int, int, Singles, int, bool], None] = cast(
+    "Any", intrinsic(_multiply_pairs)
+)
+_scale_totals: Callable[[Singles, int, Singles, Singles, int], None] = cast("Any", intrinsic(_multiply_totals))
 _any_uncertain: Callable[[Singles, int, Singles, int, Singles], int] = cast("Any", intrinsic(_find_uncertain))
 
 
@@ -279,22 +302,20 @@ def multiply_squares(variances: Variances, tile: int, first_block: int, x: Squar
     Of as many blocks, from the first one on, as ``sums`` (blocks, COLUMNS, VECTORS) has room for. Zero where all
     products are zero, else right to a hundredth, and typically to a part in ten thousand.
     """
-    blocks, depth = variances.pairs.shape[1:3]
+    # fields of a tuple once: to take one counts a reference, which other threads must see
+    integers, exact, errors, equal = variances.pairs, variances.exact, variances.errors, variances.equal
+    squared, totals, reach = x.pairs, x.totals, x.reach
+    blocks, depth = integers.shape[1:3]
     pairs, step = (rows + 1) // 2, _ROWS // 2
-    sums[:] = 0
     for block in range(min(len(sums), blocks - first_block)):
-        if variances.equal[tile, first_block + block]:
-            for c in range(COLUMNS):
-                own = variances.exact[tile, first_block + block, 0, c]
-                for p in range(VECTORS):
-                    sums[block, c, p] = own * x.totals[p]
+        number, place = tile * blocks + first_block + block, block * _BLOCK
+        if equal[tile, first_block + block]:
+            _scale_totals(exact, number * exact.shape[2] * COLUMNS, totals, sums, place)
             continue
-        number = tile * blocks + first_block + block
         for first in range(0, pairs, step):
-            count = min(step, pairs - first)
-            start = (number * depth + first) * COLUMNS
-            _add_products(variances.pairs, start, x.pairs, first * VECTORS, count, sums, block * _BLOCK)
-        if _any_uncertain(sums, block * _BLOCK, variances.errors, number * 2 * COLUMNS, x.reach):
+            count, start = min(step, pairs - first), (number * depth + first) * COLUMNS
+            _add_products(integers, start, squared, first * VECTORS, count, sums, place, first == 0)
+        if _any_uncertain(sums, place, errors, number * 2 * COLUMNS, reach):
             _make_certain(variances, tile, first_block + block, x, rows, sums[block])
 
 

@@ -44,7 +44,7 @@ def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=Non
 @pytest.mark.parametrize("vectors", [1, 31, 32, 33, 70])
 def test_panels_hold_vectors_side_by_side_and_zeros_beyond_them(vectors):
     matrix = np.arange(1.0, 5 * vectors + 1).reshape(5, vectors)
-    values, count = analog.Panels.of(matrix)
+    values, count, _ = analog.Panels.of(matrix)
     assert (values.shape, count) == ((-(-vectors // 32), 5, 32), vectors)
     for k, p in np.ndindex(5, vectors):
         assert values[p // 32, k, p % 32] == matrix[k, p]
@@ -202,7 +202,7 @@ def test_noise_of_linear_equals_its_twin():
     noise = linear(levels, g, 3, variance, reads(first, per_sample, key)) - linear(levels[:1], g, 3)
     for c, p in np.ndindex(10, 6):
         sample, position = divmod(first + p, per_sample)
-        z = naive.four_normals((position, sample, c // 4, 0), key)[c % 4]
+        z = naive.eight_normals((position, sample, c // 8, 0), key)[c % 8]
         spread = math.sqrt(math.fsum(variance[:, c] * levels[1, :, p] ** 2))
         assert abs(noise[c, p] - spread * z) < 5e-5 * abs(spread * z) + 1e-6 * spread
 
@@ -221,7 +221,7 @@ def test_noise_of_converted_equals_its_twin():
         for f, shift in enumerate([1.0, -4.0]):
             for tile in range(2):
                 rows = slice(3 * tile, 3 * tile + 3)
-                z = naive.four_normals((position, sample, c // 4, 2 * f + tile), key)[c % 4]
+                z = naive.eight_normals((position, sample, c // 8, 2 * f + tile), key)[c % 8]
                 spread = math.sqrt(math.fsum(variance[rows, c] * levels[f, rows, p] ** 2))
                 expected += shift * (math.fsum(g[rows, c] * levels[f, rows, p]) + spread * z)
                 error += abs(shift) * (5e-5 * abs(spread * z) + 1e-6 * spread)
