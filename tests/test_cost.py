@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx_models import node, normal, saved
 
 import xbarsim as xs
-from xbarsim.cost import LayerCost
+from xbarsim.cost import LayerCost, cost_of_layer
 from xbarsim.dissipation import Dissipation
 from xbarsim.results import LAYER_FIGURES, read_runs, write_runs
 
@@ -314,6 +314,14 @@ def test_time_of_reads_that_wait_for_their_conversions_or_do_not(lenet: xs.Netwo
     slow = times(sample_and_hold=True, t_adc=1e-6)
     assert slow.latency == pytest.approx(1568 * 6e-6 + 1e-7)
     assert slow.interval == pytest.approx(1568 * 6e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"cost.sample_and_hold": True}, WIRES, SINH])
+def test_a_layer_that_no_sample_reaches_takes_nothing_but_area(changes: dict) -> None:
+    chip = IDEAL.replace(KNOWN | {"dac.bits": 4} | changes)
+    macro = xs.Macro(np.eye(3), chip, calibration=np.ones(3))
+    cost = cost_of_layer("idle", [Dissipation(macro)], 9, 1)
+    assert {name for name in NAMES if getattr(cost, name) != 0.0} == {"area_cells", "area_dac", "area_adc"}
 
 
 def test_groups_in_shared_arrays_multiply_no_more(tmp_path: Path) -> None:

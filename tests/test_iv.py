@@ -135,3 +135,11 @@ def test_bad_values_give_one_clear_error(data, message):
     with pytest.raises(ValidationError, match=message) as error:
         TypeAdapter(IV).validate_python(data)
     assert error.value.error_count() == 1
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (3, 0)])
+def test_arrays_that_broadcast_to_themselves_are_computed_without_warnings(shape):
+    """NumPy warns of what it hands out then; pytest takes warnings for errors."""
+    law = Sinh(v0=0.25)
+    found = law.current(np.full(shape, 1e-4), 0.1)
+    np.testing.assert_array_equal(found, np.full(shape, law.current([1e-4, 1e-4], [0.1, 0.1])[0]))

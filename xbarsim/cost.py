@@ -199,12 +199,12 @@ def _queue(chip: Chip, tiling: Tiling) -> int:
 
 def _times(reads: float, t_read: float, t_convert: float, overlap: bool) -> tuple[float, float]:
     """Latency of so many reads and their conversions, and the time after which the next ones can begin [s]."""
+    if math.isnan(t_read + t_convert):
+        return math.nan, math.nan
     if not overlap:
         return reads * (t_read + t_convert), reads * (t_read + t_convert)
     longer, shorter = max(t_read, t_convert), min(t_read, t_convert)
-    if math.isnan(t_read + t_convert):
-        return math.nan, math.nan
-    return reads * longer + shorter, reads * longer
+    return reads * longer + (shorter if reads else 0.0), reads * longer
 
 
 def _whole_arrays(chip: Chip, tiling: Tiling) -> tuple[int, int, int]:

@@ -66,7 +66,7 @@ class Law(Direct):
         if self.is_linear:
             return np.asarray(self.linear(np.asarray(g)) * np.subtract(w, b))
         cells = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (g, w, b)))
-        flat_g, flat_w, flat_b = (np.ascontiguousarray(x).reshape(-1) for x in cells)
+        flat_g, flat_w, flat_b = (np.array(x, order="C").reshape(-1) for x in cells)
         i, slope = np.empty(flat_g.size), np.empty(flat_g.size)
         curves.currents(self.code, self.params(), flat_g, flat_w, flat_b, i, slope)
         return i.reshape(cells[0].shape)
