@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from xbarsim.chip import Chip
-from xbarsim.report.statistics import statistics
 from xbarsim.report.texts import grouped, legible, plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import statistics
 
 __all__ = ["Table", "chip_differences", "layer_table", "point_table"]
 
