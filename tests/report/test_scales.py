@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xbarsim.report.scales import scale_of
-from xbarsim.report.statistics import statistics
 from xbarsim.report.texts import legible, plain, quantity, share, significant
 
 NUMBERS = st.floats(-1e6, 1e6).filter(lambda value: value == 0.0 or abs(value) > 1e-6)
@@ -86,20 +84,3 @@ def test_texts_have_no_invisible_characters(text: str) -> None:
     assert all(letter.isprintable() or letter.isspace() or ord(letter) > 127 for letter in found)
     found.encode("utf-8")
     assert not set(found) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u2068\u200b\u200e\u200f\ufeff\x00\x1b")
-
-
-def test_statistics_are_those_of_the_finished_chips() -> None:
-    rng = np.random.default_rng(3)
-    from scipy.stats import t
-
-    for count in (2, 3, 10, 51):
-        values = rng.normal(size=count)
-        found = statistics(np.concatenate([values, [np.nan, np.nan]]))
-        low, high = t.interval(0.95, count - 1, values.mean(), values.std(ddof=1) / math.sqrt(count))
-        assert (found.chips, found.mean, found.spread) == (count, values.mean(), values.std(ddof=1))
-        # bisection ends at the last bits of the quantile
-        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
-    assert statistics(np.array([np.nan])).chips == 0
-    single = statistics(np.array([2.0]))
-    assert (single.mean, single.low, single.high) == (2.0, 2.0, 2.0)
-    assert math.isnan(single.spread)

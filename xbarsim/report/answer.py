@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.report.axes import Axis
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import Statistics, statistics
 
 __all__ = ["BEARABLE", "Answer", "Case", "answer", "cases"]
 

@@ -11,7 +11,7 @@ from xbarsim.errors import DataError
 from xbarsim.report.answer import Answer, answer
 from xbarsim.report.curves import Curves, curves
 from xbarsim.report.strips import Strips, layer_strips, shares, strips
-from xbarsim.report.tables import Table, chip_differences, layer_table, point_table
+from xbarsim.report.tables import Table, chip_description, chip_differences, layer_table, point_table
 from xbarsim.report.texts import grouped, legible
 from xbarsim.report.view import Metric, View
 from xbarsim.report.words import describe
@@ -64,7 +64,7 @@ def content_of(view: View) -> Content:
         charts=tuple(_chart(view, metric) for metric in view.metrics),
         tables=tuple(point_table(view, metric) for metric in view.metrics),
         importance=_importance(view),
-        chip=(legible(view.chip.name, 200), legible(view.chip.description), legible(view.chip.to_toml())),
+        chip=(legible(view.chip.name, 200), legible(chip_description(view.chip)), legible(view.chip.to_toml())),
         words=tuple((topic, text, _varied(view, topic)) for topic, text in describe(view.chip)),
         varied=_varied(view),
         differences=chip_differences(view.chips) if len(view.chips) > 1 else None,

@@ -19,9 +19,9 @@ from xbarsim.report.marks import (
     title_of,
 )
 from xbarsim.report.scales import Tick, scale_of
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import Statistics, statistics
 
 __all__ = ["Row", "Strips", "layer_strips", "shares", "strips"]
 

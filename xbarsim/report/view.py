@@ -18,8 +18,8 @@ import numpy.typing as npt
 from xbarsim.chip import Chip
 from xbarsim.errors import DataError
 from xbarsim.report.axes import Axis, axis_of
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import legible, plain, significant
+from xbarsim.study.statistics import Statistics, statistics
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xbarsim.study.dataset import metrics
-from xbarsim.study.stopping import half_width
+from xbarsim.study.statistics import CONFIDENCE, statistics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 
-def summarise(dataset: xr.Dataset, confidence: float = 0.95) -> list[dict[str, Any]]:
+def summarise(dataset: xr.Dataset, confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
     """For each point, in the order of the study: plain numbers and strings for programs; None where there is none.
 
     Returns
@@ -45,18 +45,14 @@ def summarise(dataset: xr.Dataset, confidence: float = 0.95) -> list[dict[str, A
 
 def _statistics(point: xr.Dataset, name: str, confidence: float) -> dict[str, Any]:
     figures = point[name].values
-    values = figures[~np.isnan(figures)]
-    with np.errstate(invalid="ignore"):  # infinite figures have no spread
-        mean = values.mean() if values.size else math.nan
-        std = values.std(ddof=1) if values.size > 1 else math.nan
-    half = half_width(values.tolist(), confidence)
+    found = statistics(figures, confidence)
     digital = float(point[f"digital_{name}"]) if f"digital_{name}" in point else math.nan
     return {
-        "mean": _plain(mean),
-        "std": _plain(std),
-        "interval": [_plain(mean - half), _plain(mean + half)] if math.isfinite(half) else None,
+        "mean": _plain(found.mean),
+        "std": _plain(found.spread),
+        "interval": [_plain(found.low), _plain(found.high)] if math.isfinite(found.half) else None,
         "digital": _plain(digital),
-        "values": [_plain(value) for value in values],
+        "values": [_plain(value) for value in figures[~np.isnan(figures)]],
     }
 
 
