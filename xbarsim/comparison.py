@@ -87,7 +87,7 @@ class Comparison:
 
 def _errors(exact: Any, found: npt.NDArray[Any] | None) -> list[float]:
     """Power of the difference for each sample: sums must not depend on how the data are cut."""
-    if found is not None and len({one.shape for one in exact} | {found.shape[1:]}) == 1:
+    if found is not None and found.size and len({one.shape for one in exact} | {found.shape[1:]}) == 1:
         return power(np.asarray(exact), found[: len(exact)])
     errors = []
     for number, one in enumerate(exact):

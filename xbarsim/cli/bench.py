@@ -89,12 +89,10 @@ def _print_changes(report: Report, found: Comparison) -> None:
 
 
 def _print(title: str, columns: tuple[str, ...], texts: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.markup import escape
-
     click.echo(title)
     table = new_table("")
     for name in columns:
-        table.add_column(escape(name), justify="left" if name in texts else "right")
+        table.add_column(name, justify="left" if name in texts else "right")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     new_console().print(table)

@@ -215,8 +215,7 @@ def _print_solution(crossbar: Crossbar, solution: Solution) -> None:
         ("power", np.asarray(solution.power), "uW", 1e6),
     ):
         low, mean, high = (scale * float(f(values)) for f in (np.min, np.mean, np.max))
-        # the bracket is text here, no markup
-        table.add_row(f"{name} \\[{unit}]", *(f"{value + 0.0:.6g}" for value in (low, mean, high)))
+        table.add_row(f"{name} [{unit}]", *(f"{value + 0.0:.6g}" for value in (low, mean, high)))
     console.print(table)
     worst, steps = float(np.max(solution.residual)), int(np.max(solution.iterations))
     console.print(f"residual {worst:.1e} V after {steps} iterations", highlight=False)

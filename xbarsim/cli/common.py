@@ -175,11 +175,11 @@ def check_outputs(outputs: list[str], inputs: list[str | None], force: bool) -> 
 
 
 def new_console() -> Console:
-    """Where tables go."""
+    """Where tables go; brackets are text, as names of layers may hold them."""
     from rich.console import Console
 
     # without a terminal: a fixed width, so that tables in files and pipes do not depend on the environment
-    return Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 120, markup=False)
 
 
 def new_table(title: str) -> Any:
@@ -206,7 +206,7 @@ def progress_bar(total: int, text: str, *, quiet: bool) -> Iterator[Callable[[in
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=total)
         yield lambda samples: bar.advance(task, samples)

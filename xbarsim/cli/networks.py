@@ -267,7 +267,7 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         if metric.name in found.digital:
             digital = percent * found.digital[metric.name]
             text += f", digital network {digital:{'.2f' if metric.share else '.5g'}}{unit}"
-        console.print(text, highlight=False, markup=False)
+        console.print(text, highlight=False)
     table = new_table(f"layers: mean over chips; errors over {found.monitored} samples")
     for name in (
         "layer",

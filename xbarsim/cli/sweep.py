@@ -133,7 +133,7 @@ def _bar(text: str, *, quiet: bool) -> Iterator[Callable[[Schedule], None]]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120.0) as bar:
         task = bar.add_task(f"{text}: chips", total=None)
 
@@ -203,9 +203,7 @@ def _show(title: str, table: Any, rows: int) -> None:
 
 
 def _text(value: Any) -> str:
-    from rich.markup import escape
-
-    return f"{value:g}" if isinstance(value, float) else escape(str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _figure(value: float | None, percent: bool) -> str:
