@@ -268,12 +268,12 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
             digital = percent * found.digital[metric.name]
             text += f", digital network {digital:{'.2f' if metric.share else '.5g'}}{unit}"
         console.print(text, highlight=False)
-    table = new_table(f"layers: mean over chips; errors over {found.monitored} samples")
+    table = new_table(f"layers: mean over chips; signal/error in dB over {found.monitored} samples")
     for name in (
         "layer",
         "arrays",
         "cells",
-        "signal/error [dB]",
+        "signal/error",
         "ADC clipped",
         "DAC clipped",
         "stuck-on",

@@ -133,7 +133,13 @@ def _bar(text: str, *, quiet: bool) -> Iterator[Callable[[Schedule], None]]:
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:.3g}/s" if task.speed else "")
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=120.0) as bar:
         task = bar.add_task(f"{text}: chips", total=None)
 

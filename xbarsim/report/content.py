@@ -11,7 +11,7 @@ from xbarsim.errors import DataError
 from xbarsim.report.answer import Answer, answer
 from xbarsim.report.curves import Curves, curves
 from xbarsim.report.strips import Strips, layer_strips, shares, strips
-from xbarsim.report.tables import Table, chip_description, chip_differences, layer_table, point_table
+from xbarsim.report.tables import Table, chip_description, chip_differences, cost_table, layer_table, point_table
 from xbarsim.report.texts import grouped, legible
 from xbarsim.report.view import Metric, View
 from xbarsim.report.words import describe
@@ -62,7 +62,7 @@ def content_of(view: View) -> Content:
         answer=answer(view),
         facts=_facts(view),
         charts=tuple(_chart(view, metric) for metric in view.metrics),
-        tables=tuple(point_table(view, metric) for metric in view.metrics),
+        tables=(*(point_table(view, metric) for metric in view.metrics), *filter(None, [cost_table(view)])),
         importance=_importance(view),
         chip=(legible(view.chip.name, 200), legible(chip_description(view.chip)), legible(view.chip.to_toml())),
         words=tuple((topic, text, _varied(view, topic)) for topic, text in describe(view.chip)),

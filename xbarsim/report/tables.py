@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 
 from xbarsim.chip import Chip
-from xbarsim.report.texts import grouped, legible, plain
+from xbarsim.report.texts import grouped, legible, plain, quantity
 from xbarsim.report.view import Metric, View
 from xbarsim.study.statistics import statistics
 
-__all__ = ["Table", "chip_description", "chip_differences", "layer_table", "point_table"]
+__all__ = ["Table", "chip_description", "chip_differences", "cost_table", "layer_table", "point_table"]
 
 _POINTS = 1000
+
+_COSTS = {
+    "energy_array": ("arrays", "J"),
+    "energy_dac": ("DACs", "J"),
+    "energy_adc": ("ADCs", "J"),
+    "energy_digital": ("shifts and additions", "J"),
+    "latency": ("latency", "s"),
+    "area": ("area", "m^2"),
+}
+"""Title and unit of what layers take."""
 _LAYERS = 200
 
 
@@ -46,16 +56,39 @@ def point_table(view: View, metric: Metric) -> Table:
         found, own = statistics(figures[place]), float(digital[place])
         values = [found.mean, found.half, found.spread, found.least, found.greatest]
         values += [own, own - found.mean] if has_digital else []
-        texts = [axis.texts[index] for axis, index in zip(view.axes, place, strict=True)]
-        rows.append((*texts, grouped(found.chips), *map(metric.text, values)))
-    hidden = len(view.places) - len(rows)
-    note = (
-        f"{grouped(len(rows))} of {grouped(len(view.places))} points are shown; `xbarsim export` writes all of them."
-        if hidden
-        else ""
-    )
+        rows.append((*_where(view, place), grouped(found.chips), *map(metric.text, values)))
     explained = "± 95 %: half of the confidence interval of the mean (Student's t); std: standard deviation of chips."
-    return Table(_capital(metric.title), tuple(head), tuple(rows), len(view.axes), f"{explained} {note}".strip())
+    return Table(_capital(metric.title), tuple(head), tuple(rows), len(view.axes), _noted(view, explained))
+
+
+def cost_table(view: View) -> Table | None:
+    """What a sample takes at each point, all layers together, as a mean over chips; None where nothing is known."""
+    sums = {figure: view.layer(figure).sum(axis=-1) for figure in _COSTS}
+    known = [figure for figure, values in sums.items() if not np.isnan(values).all()]
+    if not known:
+        return None
+    rows = []
+    for place in view.places[:_POINTS]:
+        means = [(statistics(sums[figure][place]).mean, _COSTS[figure][1]) for figure in known]
+        texts = ("–" if math.isnan(mean) else quantity(mean, unit, 4) for mean, unit in means)
+        rows.append((*_where(view, place), *texts))
+    head = (*(axis.name for axis in view.axes), *(_COSTS[figure][0] for figure in known))
+    missing = [_COSTS[figure][0] for figure in _COSTS if figure not in known]
+    note = "Energy and time of one sample, layer after layer, and area; mean of all chips, all layers together."
+    note += f" Unknown: {', '.join(missing)} (see the chip's section cost)." if missing else ""
+    return Table("Energy, time and area", head, tuple(rows), len(view.axes), _noted(view, note))
+
+
+def _where(view: View, place: tuple[int, ...]) -> list[str]:
+    return [axis.texts[index] for axis, index in zip(view.axes, place, strict=True)]
+
+
+def _noted(view: View, text: str) -> str:
+    """A note, and what a table of points leaves out."""
+    if len(view.places) <= _POINTS:
+        return text
+    shown = f"{grouped(_POINTS)} of {grouped(len(view.places))} points are shown"
+    return f"{text} {shown}; `xbarsim export` writes all of them."
 
 
 def layer_table(view: View, place: tuple[int, ...]) -> Table | None:

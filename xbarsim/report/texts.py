@@ -82,11 +82,13 @@ def quantity(value: float, unit: str, digits: int = 6) -> str:
 
     Examples
     --------
-    >>> quantity(2.25e-4, "S"), quantity(100.0, "ohm"), quantity(0.0, "V"), quantity(10.0, "LSB")
-    ('225 µS', '100 Ω', '0 V', '10 LSB')
+    >>> quantity(2.25e-4, "S"), quantity(100.0, "ohm"), quantity(0.0, "V"), quantity(10.0, "LSB"), quantity(5e-8, "m^2")
+    ('225 µS', '100 Ω', '0 V', '10 LSB', '0.05 mm²')
     """
     name = _WORDS.get(unit, unit)
-    if unit not in ("S", "ohm", "V", "A", "s", "A/V^2") or value == 0.0 or not math.isfinite(value):
+    if unit == "m^2" and math.isfinite(value):
+        return f"{significant(1e6 * value, digits)} mm²"
+    if unit not in ("S", "ohm", "V", "A", "J", "s", "A/V^2") or value == 0.0 or not math.isfinite(value):
         return f"{significant(value, digits)} {name}".strip()
     power = 3 * math.floor(math.log10(abs(value)) / 3)
     power = min(max(power, -15), 0 if unit == "s" else 12)
