@@ -151,6 +151,9 @@ def test_a_copied_model_has_its_own_iterations():
     copied(x)
     assert copied[0].parametrizations.weight[0].iteration == 1
     assert attached.parts["0"].iteration == 0
+    attached.remove()
+    copied(x)
+    assert (copied[0].weight == 0).any()
 
 
 def test_projections_let_several_passes_precede_a_backward_pass():

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from xbarsim.training.layers import CrossbarLayer
 
-__all__ = ["Attached", "Attachment", "Perturbation", "Projection"]
+__all__ = ["Attached", "Attachment", "Perturbation", "Projection", "unparametrise"]
 
 
 class Perturbation(nn.Module, ABC):
@@ -114,12 +114,22 @@ class Attachment(Attached):
             chain = parts["weight"]
             kept = [other for other in chain if other is not part]
             if not kept:
-                parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+                unparametrise(module, "weight", leave_parametrized=False)
                 for parameter in self._order[name]:  # where it was: optimisers count parameters
                     module._parameters[parameter] = module._parameters.pop(parameter)
             elif len(kept) < len(chain):
                 del chain[[*chain].index(part)]
         self.parts = {}
+
+
+def unparametrise(module: nn.Module, name: str, *, leave_parametrized: bool) -> None:
+    """`parametrize.remove_parametrizations`, which takes the weight from the module's class.
+
+    Copies of a module share its class, and would lose their weight with it: the module gets a class of its own before.
+    """
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+    parametrize.remove_parametrizations(module, name, leave_parametrized=leave_parametrized)
 
 
 class Projection(Attached):

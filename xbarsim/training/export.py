@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from xbarsim.errors import ModelError
 from xbarsim.files import new_file
+from xbarsim.training.attachment import unparametrise
 from xbarsim.training.onchip import is_on_chip
 
 __all__ = ["export_onnx"]
@@ -87,5 +88,5 @@ def _plain(model: nn.Module, example: tuple[Tensor, ...]) -> nn.Module:
         plain(*example)  # what is projected before a forward pass is so now
     for module in [part for part in plain.modules() if parametrize.is_parametrized(part)]:
         for name in [*module.parametrizations]:  # type: ignore[union-attr,misc]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            unparametrise(module, name, leave_parametrized=True)
     return plain
