@@ -11,7 +11,7 @@ _MISSING = importlib.util.find_spec("torch") is None
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Whether a path is left out; None leaves that to others."""
-    return True if _MISSING and collection_path == _TRAINING else None
+    return True if _MISSING and _TRAINING in (collection_path, *collection_path.parents) else None
 
 
 def pytest_report_header() -> str:

@@ -22,13 +22,12 @@ from xbarsim.training.export import export_onnx
 from xbarsim.training.layers import CrossbarLayer, Layout, crossbar_layers
 from xbarsim.training.onchip import OnChip, on_chip
 from xbarsim.training.pruning import GradualPruning, Masks, cubic_ratio, prune, prune_gradually
-from xbarsim.training.search import Candidate, RatioSearch, search_ratio, tolerated_rate
+from xbarsim.training.search import RatioCandidate, RatioSearch, search_ratio, tolerated_rate
 from xbarsim.training.stuck import StuckAtAware, stuck_at_aware
 
 __all__ = [
     "Admm",
     "Attachment",
-    "Candidate",
     "CrossbarLayer",
     "DropConnect",
     "FixedClip",
@@ -37,6 +36,7 @@ __all__ = [
     "Masks",
     "OnChip",
     "Perturbation",
+    "RatioCandidate",
     "RatioSearch",
     "StuckAtAware",
     "clip_weights",

@@ -77,6 +77,9 @@ class Attached(ABC):
 class Attachment(Attached):
     """Perturbations on the weights of a model's layers.
 
+    Each forward pass of the model in training mode is an iteration. Where only parts of the model are called, no pass
+    of it is seen; call `advance` in each iteration then.
+
     Attributes
     ----------
     layers : the layers, by name
@@ -99,7 +102,7 @@ class Attachment(Attached):
             self.advance()
 
     def advance(self) -> None:
-        """Begin the next iteration; each forward pass of the model in training mode does so by itself."""
+        """Begin the next iteration."""
         for part in self.parts.values():
             part.iteration += 1
 

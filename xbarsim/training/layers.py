@@ -16,7 +16,7 @@ from xbarsim.placement import Candidate, Rule, place
 
 __all__ = ["CROSSBAR_LAYERS", "CrossbarLayer", "Exclusion", "Layout", "crossbar_layers"]
 
-Exclusion: TypeAlias = str | nn.Module
+Exclusion: TypeAlias = "str | nn.Module"
 """A pattern of layers' names (``*`` is any text), or a module with all that is in it."""
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from xbarsim_kernels.keys import stream_key
 
 __all__ = ["OnChip", "is_on_chip", "on_chip"]
 
-Plain = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Plain: TypeAlias = "Callable[[Tensor, Tensor, Tensor | None], Tensor]"
 """(x, weight, bias) -> what a layer computes without a chip."""
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from xbarsim.checks import check_number
 from xbarsim.errors import DataError
 
-__all__ = ["Candidate", "RatioSearch", "search_ratio", "tolerated_rate"]
+__all__ = ["RatioCandidate", "RatioSearch", "search_ratio", "tolerated_rate"]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RatioCandidate:
     """A pruning ratio, the accuracy without faults, and the failure rate that is tolerated."""
 
     ratio: float
@@ -35,10 +35,10 @@ class RatioSearch:
     """
 
     reference: float
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RatioCandidate, ...]
 
     @property
-    def best(self) -> Candidate:
+    def best(self) -> RatioCandidate:
         """The ratio that tolerates most; of equal ones, the one with the higher accuracy."""
         return max(self.candidates, key=lambda found: (found.tolerated, found.accuracy))
 
@@ -126,13 +126,13 @@ def search_ratio(
     clean = {ratio: evaluate(ratio, 0.0) for ratio in first}
     whole = max(clean.values()) if reference is None else reference
 
-    def candidate(ratio: float) -> Candidate:
+    def candidate(ratio: float) -> RatioCandidate:
         accuracy = clean[ratio] if ratio in clean else evaluate(ratio, 0.0)
         least = whole - loss
         if accuracy < least:
-            return Candidate(ratio, accuracy, 0.0)
+            return RatioCandidate(ratio, accuracy, 0.0)
         found = tolerated_rate(lambda rate: evaluate(ratio, rate), least=least, low=low, high=high, factor=factor)
-        return Candidate(ratio, accuracy, found)
+        return RatioCandidate(ratio, accuracy, found)
 
     tried = {ratio: candidate(ratio) for ratio in first}
     for _ in range(check_number(refine, "refine")):
