@@ -163,5 +163,7 @@ def test_projections_let_several_passes_precede_a_backward_pass():
 
     model = nn.Linear(3, 1)
     with Halved(model, crossbar_layers(model)):
-        (model(torch.ones(1, 3)) + model(torch.zeros(1, 3))).sum().backward()
-    assert torch.equal(model.weight.grad, torch.ones(1, 3))
+        x = torch.ones(1, 3, requires_grad=True)  # its gradient needs the weights of both passes
+        (model(x) + model(2 * x)).sum().backward()
+    assert torch.equal(model.weight.grad, torch.full((1, 3), 3.0))
+    assert torch.equal(x.grad, 3 * model.weight)
