@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_click",
     "chip_reference",
+    "study_reference",
 ]
 exclude_patterns = ["_build", "_ext"]
 default_role = "py:obj"

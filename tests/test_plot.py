@@ -79,6 +79,28 @@ def test_six_lines_are_one_plot() -> None:
     assert len(lines_of(one, "differential, 5")) == 1
 
 
+def test_values_are_drawn_in_their_order() -> None:
+    ds = sweep({"faults_rate": (np.array([0.1, 1e-3, 0.01]), "log")})
+    (line,) = [line for line in plot.curves(ds).axes[0].lines if line.get_linewidth() == 1.8]
+    mean = 100.0 * ds["top-1"].mean("chip").values
+    np.testing.assert_allclose(line.get_xydata(), [(1e-3, mean[1]), (0.01, mean[2]), (0.1, mean[0])], rtol=1e-12)
+
+
+@pytest.mark.parametrize("draw", [plot.curves, plot.layer_errors])
+@pytest.mark.parametrize("names", [7, 3])
+def test_of_many_plots_some_are_drawn(draw: Any, names: int) -> None:
+    """Seven names are too many lines of a plot, three are not."""
+    some = (np.array([f"n{number}" for number in range(30)], object), "category")
+    few = (np.array([f"k{number}" for number in range(names)], object), "category")
+    figure = draw(sweep({"x": BITS, "a": some, "b": few}, chips=2))
+    titles = [axes.get_title("left") for axes in figure.axes]
+    every = 210 if names == 7 else 90 if draw is plot.layer_errors else 30
+    assert len(titles) == 24
+    assert titles[0].startswith("a = n0")
+    assert titles[-1].startswith("a = n29")
+    assert f"24 of {every} plots" in figure.legends[0].get_title().get_text()
+
+
 def test_chips_that_were_not_run_do_not_count() -> None:
     """One chip fewer, one chip alone, and none."""
     ds = sweep({"faults_rate": RATES}, chips=3)

@@ -237,6 +237,18 @@ def test_groups_of_a_layer_are_counted_together(tmp_path: Path) -> None:
     assert portrait.faults.shape == (1, 4, 4)
 
 
+def test_of_a_loop_the_first_turns_are_looked_at(tmp_path: Path) -> None:
+    """An LSTM's products with its state: 4 samples in each of 100 steps, of which 64 make 256 vectors."""
+    nodes = [node("LSTM", ["x", "w", "r"], ["", "h"], hidden_size=4), node("Squeeze", ["h", "axes"], ["y"])]
+    constants = {"w": normal(1, 16, 3), "r": normal(1, 16, 4), "axes": np.array([0])}
+    network = saved(tmp_path, nodes, {"x": [100, "N", 3]}, {"y": ["N", 4]}, constants)
+    np.savez(tmp_path / "x.npz", x=normal(100, 6, 3))
+    data = xs.Dataset.load(tmp_path / "x.npz", network)
+    chip = IDEAL.replace({"adc.bits": 8, "dac.bits": 8})
+    portrait = portray(network.program(chip, calibration=data.inputs), data)
+    assert portrait.codes.sum(axis=1).tolist() == [2 * 16 * 256] * 2
+
+
 def test_arrays_of_many_cells_are_cut(tmp_path: Path) -> None:
     nodes = [node("MatMul", ["x", "w"], ["y"])]
     network = saved(tmp_path, nodes, {"x": ["N", 300]}, {"y": ["N", 200]}, {"w": normal(300, 200)})

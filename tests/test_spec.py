@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from xbarsim.errors import ChipError
-from xbarsim.spec import Count, Probability, Siemens, Spec, Volt, explain, override
+from xbarsim.spec import Count, Probability, Siemens, Spec, Volt, declared, explain, override
 
 
 class Round(Spec):
@@ -96,6 +96,15 @@ def test_a_change_of_kind_comes_before_changes_of_its_fields(order):
     values = {"kind": "square", "side": 4.0}
     changes = {f"leaf.shape.{name}": values[name] for name in order}
     assert override(Tree, BASE, changes)["leaf"]["shape"] == {"kind": "square", "side": 4.0, "colour": "blue"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_section_is_set_before_its_fields(order):
+    square = {"kind": "square", "side": 4.0}
+    changes = {"leaf.shape": square, "leaf.shape.side": 5.0, "leaf": {"n": 7}}
+    found = override(Tree, BASE, dict(list(changes.items())[::order]))
+    assert found["leaf"] == {"n": 7, "shape": {"kind": "square", "side": 5.0}}
+    assert square == {"kind": "square", "side": 4.0}  # a change that others share stays as it is
 
 
 def test_a_missing_section_is_made():
@@ -231,3 +240,13 @@ def test_an_entry_of_a_list_is_named_by_its_place():
 def test_a_single_wrong_value_is_one_error_even_where_two_types_are_possible():
     """The alternatives of one field are not further mistakes."""
     assert "more)" not in error_of({"v": 1.0, "either": -1.0})
+
+
+def test_what_is_declared_of_a_field():
+    """In the sections that are there: kinds of one section may differ in a field's unit."""
+    tree = Tree(v=1.0, leaf=Leaf(shape=Square(side=2.0)))
+    assert declared(tree, "leaf.shape.side")[0] == "S"
+    assert declared(tree, "v")[0] == "V"
+    assert declared(tree, "p") == ("", "")
+    for missing in ("leaf.shape.radius", "leaf.maybe.radius", "nothing", "v.n", ""):
+        assert declared(tree, missing) == ("", "")

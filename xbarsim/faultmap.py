@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError, OutputError
 from xbarsim.files import new_file, read_npz
+from xbarsim.hdf5 import new_hdf5
 
 __all__ = ["STUCK_OFF", "STUCK_ON", "CellFaults", "FaultCount", "FaultMap"]
 
@@ -161,15 +162,13 @@ class FaultMap:
             data[f"{key}/asked"] = np.array([faults.asked_on, faults.asked_off])
             if faults.absent:
                 data[f"{key}/absent"] = np.array([faults.absent])
-        with new_file(path, force=force) as temporary:
-            if path.suffix == ".npz":
+        if path.suffix == ".npz":
+            with new_file(path, force=force) as temporary:
                 np.savez_compressed(temporary, **data)
-            else:
-                import h5py
-
-                with h5py.File(temporary, "w") as file:
-                    for name, array in data.items():
-                        file.create_dataset(name, data=array, compression="gzip")
+        else:
+            with new_hdf5(path, force=force) as file:
+                for name, array in data.items():
+                    file.create_dataset(name, data=array, compression="gzip")
 
     @staticmethod
     def check_path(path: str | Path) -> Path:

@@ -126,7 +126,9 @@ class _Vectors:
         self.room = _VECTORS
 
     def add(self, x: npt.NDArray[Any], samples: int) -> None:
-        """Take some vectors, spread evenly over those of each sample."""
+        """Take some vectors, spread evenly over those of each sample, as long as there is room."""
+        if not self.room:
+            return
         lowering = self.layer.lowering(x.shape)
         each = max(1, lowering.positions // samples)
         share = np.unique(np.linspace(0, each - 1, min(each, _VECTORS // _SAMPLES)).round().astype(np.int64))

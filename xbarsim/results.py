@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError
 from xbarsim.figures import Evaluation, LayerFigures
-from xbarsim.files import new_file
+from xbarsim.hdf5 import new_hdf5
 from xbarsim.portrait import Portrait
 from xbarsim.versions import versions
 
@@ -108,9 +108,7 @@ def write_runs(
     OutputError
         The file exists and ``force`` is not set, or it cannot be written.
     """
-    import h5py
-
-    with new_file(path, force=force) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, force=force) as file:
         file.attrs["format"] = FORMAT
         file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         file.attrs["versions"] = json.dumps(versions())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xbarsim.circuit import Crossbar
-from xbarsim.files import new_file
+from xbarsim.hdf5 import new_hdf5
 from xbarsim.solution import Solution
 
 __all__ = ["FORMAT", "write_solution"]
@@ -44,8 +44,6 @@ def write_solution(path: str | Path, crossbar: Crossbar, solution: Solution, *, 
     OutputError
         The file exists and ``force`` is not set, or it cannot be written.
     """
-    import h5py
-
     try:
         own = version("xbarsim")
     except PackageNotFoundError:
@@ -53,7 +51,7 @@ def write_solution(path: str | Path, crossbar: Crossbar, solution: Solution, *, 
     arrays = {"g": (crossbar.g, "S")}
     arrays |= {name: (getattr(solution.bias, name), "V") for name in _EDGES}
     arrays |= {name: (np.asarray(getattr(solution, name)), unit) for name, unit in _UNITS.items()}
-    with new_file(path, force=force) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, force=force) as file:
         file.attrs["format"] = FORMAT
         file.attrs["xbarsim"] = own
         file.attrs["wires"] = crossbar.wires.model_dump_json()

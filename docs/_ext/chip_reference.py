@@ -12,6 +12,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
@@ -30,7 +31,7 @@ from xbarsim.chip import Chip
 
 _BOUNDS = ((annotated_types.Ge, "ge", ">= "), (annotated_types.Gt, "gt", "> "),
            (annotated_types.Le, "le", "<= "), (annotated_types.Lt, "lt", "< "))  # fmt: skip
-_NAMES: dict[Any, str] = {bool: "true or false", float: "number", int: "integer", str: "text"}
+_NAMES: dict[Any, str] = {Any: "value", bool: "true or false", float: "number", int: "integer", str: "text"}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -74,6 +75,10 @@ def _type(annotation: Any) -> tuple[str, str]:
     """Name of a type and its valid values, for people."""
     metadata = _metadata(annotation)
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    if isinstance(plain, type) and (issubclass(plain, BaseModel) or is_dataclass(plain)):
+        return "section", ""
+    if get_origin(plain) is dict:
+        return "table", ""
     if get_origin(plain) is Literal:
         return "text", ", ".join(f'``"{choice}"``' for choice in get_args(plain))
     if get_origin(plain) is tuple:
@@ -119,6 +124,8 @@ def _default(field: FieldInfo) -> str:
         return f"``{str(value).lower()}``"
     if isinstance(value, str):
         return f'``"{value}"``' if value else "empty"
+    if value in ((), {}):
+        return "empty"
     return f"``{list(value) if isinstance(value, tuple) else value}``"
 
 

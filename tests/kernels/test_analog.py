@@ -44,7 +44,7 @@ def converted(levels, shifts, g, tile_rows, conversion, variance=None, names=Non
 @pytest.mark.parametrize("vectors", [1, 31, 32, 33, 70])
 def test_panels_hold_vectors_side_by_side_and_zeros_beyond_them(vectors):
     matrix = np.arange(1.0, 5 * vectors + 1).reshape(5, vectors)
-    values, count = analog.Panels.of(matrix)
+    values, count, _ = analog.Panels.of(matrix)
     assert (values.shape, count) == ((-(-vectors // 32), 5, 32), vectors)
     for k, p in np.ndindex(5, vectors):
         assert values[p // 32, k, p % 32] == matrix[k, p]

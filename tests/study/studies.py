@@ -60,11 +60,22 @@ def in_journal(output: Path) -> list[ChipRecord]:
         database.close()
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+RESTLESS = """
+import h5netcdf, xarray
+from xbarsim.cli import main
+from xbarsim.study import output
+output._SAVE_SECONDS, output._SAVE_SHARE = 0.0, 0.5
+main()
+"""
+"""The command line, where the output is written as often as can be, so that processes are killed while they write."""
+
+
+def start(folder: Path, *arguments: str, restless: bool = False, **environment: str) -> subprocess.Popen[str]:
     """The command ``sweep`` as a leader of its own session."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
+    program = ["-c", RESTLESS] if restless else ["-m", "xbarsim"]
     return subprocess.Popen(
-        [sys.executable, "-m", "xbarsim", "sweep", *arguments],
+        [sys.executable, *program, "sweep", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": paths, "XBARSIM_TEST": str(folder)} | environment,
         stdout=subprocess.PIPE,

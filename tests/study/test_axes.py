@@ -118,6 +118,8 @@ def test_fields_vary_together() -> None:
         ({"field": "a", "log": {"start": 0.0, "stop": 1.0, "points": 3}}, "log needs start and stop above 0"),
         ({"field": "a", "log": {"start": 1.0, "stop": 2.0, "points": 1}}, "greater than or equal to 2"),
         ({"field": "a", "linear": {"start": 1.0, "stop": 1.0, "points": 2}}, "value '1.0' is given twice"),
+        ({"field": "a", "linear": {"start": 0, "stop": 10**400, "points": 3}}, "an end is too large for steps"),
+        ({"field": "a", "linear": {"start": 0.0, "stop": 1e301, "points": 3}}, "1e+301 is too large for steps"),
         ({"field": "a", "linear": {"start": math.nan, "stop": 1.0, "points": 2}}, "finite"),
     ],
 )

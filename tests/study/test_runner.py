@@ -19,8 +19,9 @@ import xarray as xr
 from studies import AXES, ROOT, SPY, computed, in_journal, study
 
 from xbarsim.errors import DataError, MetricError, OutputError, StudyError
+from xbarsim.results import LAYER_FIGURES
 from xbarsim.study import engines, runner, unit
-from xbarsim.study.dataset import read
+from xbarsim.study.dataset import portraits, read
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +86,25 @@ def test_figures_do_not_depend_on_the_order_with_a_stopping_rule(monkeypatch):
     xr.testing.assert_identical(run_with(monkeypatch, Shuffled(4), stopping), expected)
 
 
-def test_figures_are_those_of_evaluate(figures):
+def test_figures_are_those_of_evaluate(tmp_path):
+    """With converters, whose ranges come from the first samples; and portraits change nothing."""
     import xbarsim as xs
 
+    axes = [{"field": "adc.bits", "values": [4, 8]}, AXES[1]]
+    found = study(chip="hfo2-1t1r", axes=axes, chips=3, limit=10).run(tmp_path / "s.h5", workers=2)
     network = xs.load("lenet5")
-    data = xs.Dataset.load("fashion-mnist-1000", network, 20)
-    chip = xs.Chip.load("ideal").replace({"faults.p_stuck_on": 0.1, "mapping.kind": "offset"})
-    found = xs.evaluate(network, data, chip, seeds=range(6))
-    at = figures.sel(faults_p_stuck_on=0.1, mapping_kind="offset")
-    np.testing.assert_array_equal(at["top-1"], found.accuracy)
-    np.testing.assert_array_equal(at["digital_top-1"], found.digital_accuracy)
-    np.testing.assert_array_equal(at["layer_tiles"][0], [layer.tiles for layer in found.chips[0].layers])
+    data = xs.Dataset.load("fashion-mnist-1000", network, 10)
+    for bits in (4, 8):
+        chip = xs.Chip.load("hfo2-1t1r").replace({"adc.bits": bits, "mapping.kind": "offset"})
+        expected = xs.evaluate(network, data, chip, seeds=range(3), calibration=data.inputs)
+        at = found.sel(adc_bits=bits, mapping_kind="offset")
+        np.testing.assert_array_equal(at["top-1"], expected.accuracy)
+        np.testing.assert_array_equal(at["digital_top-1"], expected.digital_accuracy)
+        for name, (_, get) in LAYER_FIGURES.items():
+            wanted = [[get(layer) for layer in figures.layers] for figures in expected.chips]
+            np.testing.assert_array_equal(at[f"layer_{name}"], wanted, name)
+        assert at["layer_adc_clip_rate"].max() > 0.0
+    assert len(portraits(found)) == 4
 
 
 class Interrupted(engines.Here):
@@ -155,8 +164,8 @@ def test_a_study_is_extended_by_chips_and_values(figures, monkeypatch, tmp_path)
     with pytest.raises(StudyError) as caught:
         study().run(out, workers=1)
     assert str(caught.value) == (
-        f"{out}: holds this study with other points or chips: chips was 3, now 6; axes.faults.p_stuck_on was [0.1], "
-        "now [0.02, 0.1]; pass --extend to keep what is finished and add the rest, or choose another output"
+        f"{out}: holds this study with other points or chips: axes.faults.p_stuck_on was [0.1], now [0.02, "
+        "0.1]; chips was 3, now 6; pass --extend to keep what is finished and add the rest, or choose another output"
     )
     seen = []
     extended = study().run(out, workers=1, extend=True, progress=lambda schedule, point: seen.append(schedule.finished))

@@ -63,7 +63,7 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
         field = "mapping.kind"
         values = ["two-column", "differential"]
         [stop]
-        metric = "top-1"
+        metric = "top1"
         width = 0.02
         confidence = 0.9
         at_least = 4
@@ -73,6 +73,8 @@ def test_a_file_with_everything(tmp_path: Path) -> None:
     assert found.shape == (6, 2)
     assert found.seeds == range(3, 53)
     assert found.metrics == ("top-1", "agreement")
+    assert found.stop is not None
+    assert found.stop.metric == "top-1"
     assert found.pixels == xs.Pixels(scale=0.5, mean=[0.1])
     assert len(found.points) == 12
     assert [point.place for point in found.points[:3]] == [(0, 0), (0, 1), (1, 0)]
@@ -238,6 +240,7 @@ WRONG = {
         HEAD + 'chips = 9\nmetrics = ["mse"]\n' + BITS + '[stop]\nmetric="mae"\nwidth=1.0\n',
         "stop.metric = 'mae'",
     ),
+    "stop unknown": (HEAD + "chips = 9\n" + BITS + '[stop]\nmetric="best"\nwidth=1.0\n', "metric 'best': is unknown"),
     "stop width": (HEAD + "chips = 9\n" + BITS + "[stop]\nwidth = 0.0\n", "stop.width = 0.0 is not valid"),
     "stop early": (HEAD + "chips = 4\n" + BITS + "[stop]\nwidth = 1.0\n", "stop.at_least = 8 is more than chips = 4"),
     "pixels": (HEAD + "pixels = {scal = 1.0}\n" + BITS, "unknown field 'pixels.scal'", "scale"),
@@ -248,6 +251,8 @@ WRONG = {
     "huge number": (HEAD + f"[set]\nadc.bits = {10**400}\n" + BITS, "adc.bits"),
     "nul": ('model = "a\\u0000b"\ndata = "x"\n' + BITS, "neither a name nor a path"),
     "points alike": (HEAD + "[[points]]\nadc.bits = 3\n[[points]]\nadc.bits = 3\n", "'adc.bits = 3' is given twice"),
+    "two lines": (HEAD + BITS + 'labels = ["a\\nb", "c"]\n', "'a\\nb' holds characters that cannot be printed"),
+    "escape": (HEAD + AXIS + 'field = "faults.mix"\nvalues = ["\\u001b[2J"]\n', "cannot be printed"),
     "label": (HEAD + "[[points]]\nlabel = 3\n", "label = 3 is no text"),
     "points are tables": (HEAD + "points = [3]\n", "points[0]"),
     "name": ('name = 3\n' + HEAD + BITS, "name = 3 is not valid"),

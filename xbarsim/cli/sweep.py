@@ -73,7 +73,7 @@ def sweep(
     elif complete:
         _print(found, study)
     if not complete:
-        points = f"{log.points} of {len(study.points)} points"
+        points = f"{log.points} of {log.all_points} points"
         kept = f"they are kept in {out}; the same command goes on" if log.finished else "nothing is kept"
         click.echo(f"stopped: {log.finished:,} of {log.wanted:,} chips and {points} are finished; {kept}", err=True)
         raise KeyboardInterrupt
@@ -84,7 +84,7 @@ class _Log:
     """A line for each point that is finished, and the numbers for the end."""
 
     def __init__(self) -> None:
-        self.finished = self.wanted = self.points = 0
+        self.finished = self.wanted = self.points = self.all_points = 0
         self._before: int | None = None
 
     @property
@@ -94,14 +94,13 @@ class _Log:
 
     def note(self, schedule: Schedule, point: Progress | None) -> None:
         self.finished, self.wanted = schedule.finished, schedule.wanted
-        all_points = list(schedule.points.values())
-        self.points = sum(one.done for one in all_points)
+        self.points, self.all_points = schedule.finished_points, len(schedule.points)
         if self._before is None:
             self._before = self.finished
             if 0 < self.finished < self.wanted:
                 click.echo(f"{self.finished:,} of {self.wanted:,} chips are finished already", err=True)
         if point is not None:
-            click.echo(f"{self.points}/{len(all_points)} {point.point.label}: {_words(point)}", err=True)
+            click.echo(f"{self.points}/{self.all_points} {point.point.label}: {_words(point)}", err=True)
 
 
 def _words(point: Progress) -> str:
@@ -114,7 +113,8 @@ def _words(point: Progress) -> str:
     if name is None:
         return chips
     values = np.array([one.metrics[name] for one in point.chips.values()])
-    spread = f" +- {values.std(ddof=1):.4g}" if values.size > 1 else ""
+    with np.errstate(invalid="ignore"):  # infinite figures have no spread
+        spread = f" +- {values.std(ddof=1):.4g}" if values.size > 1 else ""
     return f"{name} {values.mean():.4g}{spread}, {chips}"
 
 
@@ -162,25 +162,25 @@ def _list(study: Study, out: str, as_json: bool) -> None:
         figures = {"name": study.name, "finished": schedule.finished, "chips": schedule.wanted, "points": points}
         click.echo(json.dumps(figures, indent=2))
         return
-    table = new_table(
-        f"{study.name}: {len(rows):,} points, {schedule.finished:,} of {schedule.wanted:,} chips finished"
-    )
+    done = f"{schedule.finished:,} of {schedule.wanted:,} chips are finished"
+    table = new_table("")
     for name in (*study.dims, "finished"):
         table.add_column(name, justify="right" if name == "finished" else "left")
     for point, one in rows[:_ROWS]:
         table.add_row(*map(_text, point.values.values()), f"{len(one.chips)}/{one.wanted}")
-    _show(table, len(rows))
+    _show(f"{study.name}: {len(rows):,} points, {done}", table, len(rows))
 
 
 def _print(found: xr.Dataset, study: Study) -> None:
     """The figures of the first metric; the others are in the file."""
-    from xbarsim.study.summary import metrics_of, summarise
+    from xbarsim.study.dataset import metrics
+    from xbarsim.study.summary import summarise
 
     rows = summarise(found, _confidence(study))
-    name = metrics_of(found)[0]
+    name = metrics(found)[0]
     percent = bool(found[name].attrs["share"])
-    table = new_table(f"{name}{' [%]' if percent else ''} of {study.name}")
-    heads = ("chips", "mean", "std", f"{_confidence(study):.0%} interval", "digital")
+    table = new_table("")
+    heads = ("chips", "mean", "std", f"{100.0 * _confidence(study):g} % interval", "digital")
     for head in (*study.dims, *heads):
         table.add_column(head, justify="right" if head in heads else "left")
     for row in rows[:_ROWS]:
@@ -191,10 +191,12 @@ def _print(found: xr.Dataset, study: Study) -> None:
         table.add_row(
             *map(_text, row["values"].values()), str(row["chips"]), *figures, _figure(one["digital"], percent)
         )
-    _show(table, len(rows))
+    _show(f"{name}{' [%]' if percent else ''} of {study.name}", table, len(rows))
 
 
-def _show(table: Any, rows: int) -> None:
+def _show(title: str, table: Any, rows: int) -> None:
+    # a table's own title is broken at the table's width
+    click.echo(title)
     new_console().print(table)
     if rows > _ROWS:
         click.echo(f"and {rows - _ROWS:,} more points")

@@ -20,7 +20,7 @@ from xbarsim.cells import Cells
 from xbarsim.chip import Chip
 from xbarsim.errors import DataError, XbarsimError
 from xbarsim.faultmap import CellFaults, FaultMap
-from xbarsim.files import new_file
+from xbarsim.hdf5 import new_hdf5
 from xbarsim.macro import Macro, Ranges
 from xbarsim.paths import PathName, check_path
 from xbarsim.programming import Stages
@@ -41,9 +41,7 @@ _STAGES = ("target", "programmed", "aged", "effective")
 
 def save(programmed: ProgrammedNetwork, path: str | Path, *, force: bool) -> None:
     """Write a programmed network; see `ProgrammedNetwork.save`."""
-    import h5py
-
-    with new_file(path, force=force) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path, force=force) as file:
         file.attrs["format"] = FORMAT
         file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         file.attrs["versions"] = json.dumps(versions())

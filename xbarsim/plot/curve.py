@@ -55,17 +55,22 @@ def _over_numbers(sweep: Sweep, name: str) -> Figure:
     from matplotlib.patches import Patch
 
     groups, x = sweep.plots, sweep.x.astype(np.float64)
+    order = np.argsort(x, kind="stable")
     figure, plots = grid(len(groups), *((6.6, 3.6) if len(groups) == 1 else (3.1, 2.4)), sharex=True, sharey=True)
     for axes, (title, lines) in zip(plots, groups, strict=True):
         for number, line in enumerate(lines):
-            mean, deviation, colour = line.mean, line.deviation, COLOURS[number]
+            mean, deviation, colour = line.mean[order], line.deviation[order], COLOURS[number]
             axes.plot(x, line.chips, MARKERS[number], color=colour, zorder=1.5, **_DOT)
-            axes.fill_between(x, mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(x, mean, **_mark(number), linestyle=DASHES[number], linewidth=1.8, label=line.name, zorder=3)
+            axes.fill_between(x[order], mean - deviation, mean + deviation, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(
+                x[order], mean, **_mark(number), linestyle=DASHES[number], linewidth=1.8, label=line.name, zorder=3
+            )
         for number, line in enumerate(lines[:1] if _is_one(lines) else lines):
-            axes.plot(x, line.digital, **_DIGITAL | ({} if _is_one(lines) else {"color": COLOURS[number]}))
+            axes.plot(
+                x[order], line.digital[order], **_DIGITAL | ({} if _is_one(lines) else {"color": COLOURS[number]})
+            )
         axes.set_title(title, fontsize="small", loc="left")
-    _scale(plots[0], x, sweep.ds[sweep.axis].attrs.get("scale") == "log")
+    _scale(plots[0], x, sweep.ds[sweep.axis].attrs.get("scale") == "log" and x.min() > 0.0)
     name_axes(figure, plots, label(sweep.ds, sweep.axis), name)
     spread = Patch(color=GREY, alpha=0.25, linewidth=0, label="standard deviation")
     _legend(figure, sweep, plots[0], [spread])
@@ -128,9 +133,8 @@ def _scale(axes: Axes, x: npt.NDArray[np.float64], logarithmic: bool) -> None:
 def _legend(figure: Figure, sweep: Sweep, axes: Axes, more: Sequence[Any]) -> None:
     from matplotlib.lines import Line2D
 
-    if sweep.within:
-        words = ", ".join(label(sweep.ds, axis) for axis in sweep.within)
-        legend(figure, axes.get_legend_handles_labels()[0], words)
+    if sweep.words:
+        legend(figure, axes.get_legend_handles_labels()[0] if sweep.within else [], sweep.words)
     chip = Line2D([], [], color=GREY, marker="o", **_DOT, label="chip")
     digital = Line2D([], [], **_DIGITAL, label="digital network")
     known = sweep.digital is not None and bool(np.isfinite(sweep.digital.values).any())

@@ -73,7 +73,7 @@ def tidy(axes: Axes) -> Axes:
 
 def legend(figure: Figure, handles: Sequence[Any], title: str = "") -> None:
     """What tells lines apart, above all plots: as many entries in a row as there is room for."""
-    widest = _LINE + _LETTER * max(len(str(handle.get_label())) for handle in handles)
+    widest = _LINE + _LETTER * max((len(str(handle.get_label())) for handle in handles), default=0)
     columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
     figure.legend(handles=handles, title=title or None, loc="outside upper left", ncols=columns, **_LEGEND)
 

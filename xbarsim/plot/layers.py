@@ -10,7 +10,7 @@ import numpy as np
 from xbarsim.errors import DataError
 from xbarsim.plot.grid import grid, legend, literal, name_axes, spread
 from xbarsim.plot.palette import COLOURS, MARKERS, ramp
-from xbarsim.plot.sweep import Sweep, is_numeric, label, split, study_axes
+from xbarsim.plot.sweep import Sweep, is_numeric, split, study_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def layer_errors(ds: Dataset) -> Figure:
     finite = ds[_FIGURE].where(np.isfinite(ds[_FIGURE]))
     sweep = Sweep(ds, finite, None, "layer", apart, within)
     groups, rows = sweep.plots, np.arange(ds.sizes["layer"], dtype=np.float64)
-    size = (6.6 if len(groups) == 1 else 3.4), 0.7 + 0.36 * max(len(rows), 4)
+    size = (6.6 if len(groups) == 1 else 3.4), 1.0 + max(0.36 * min(len(rows), 12), 1.2) + 0.2 * max(0, len(rows) - 12)
     figure, plots = grid(len(groups), *size, sharex=True, sharey=True)
     for plot, (title, lines) in zip(plots, groups, strict=True):
         for number, (line, colour) in enumerate(zip(lines, colours, strict=False)):
@@ -70,6 +70,6 @@ def layer_errors(ds: Dataset) -> Figure:
     plots[0].set_yticks(rows, list(sweep.x))
     plots[0].set_ylim(len(rows) - 0.5, -0.5)
     name_axes(figure, plots, "signal to error [dB], mean and deviation of chips", "")
-    if within:
-        legend(figure, plots[0].get_legend_handles_labels()[0], ", ".join(label(ds, axis) for axis in within))
+    if sweep.words:
+        legend(figure, plots[0].get_legend_handles_labels()[0] if within else [], sweep.words)
     return figure

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.errors import DataError
+from xbarsim.plot.grid import spread
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Line", "Sweep", "is_numeric", "label", "metric_of", "split", "study_axes", "values_of"]
 
 Array = npt.NDArray[np.float64]
+_PLOTS = 24
+"""Plots that are drawn."""
+
 Place = Mapping[str, int]
 """Number of a value along each axis."""
 
@@ -78,14 +82,22 @@ class Sweep:
 
     @property
     def plots(self) -> list[tuple[str, list[Line]]]:
-        """Title and lines of each plot."""
+        """Title and lines of each plot; of more than 24, 24 that are evenly spread."""
+        every = list(self._places(self.apart))
         return [
             (
                 ", ".join(f"{label(self.ds, axis)} = {self._name({axis: at})}" for axis, at in outer.items()),
                 [self._line({**outer, **inner}, self._name(inner)) for inner in self._places(self.within)],
             )
-            for outer in self._places(self.apart)
+            for outer in (every[number] for number in spread(len(every), _PLOTS))
         ]
+
+    @property
+    def words(self) -> str:
+        """What the lines of a plot differ in, and how many plots are left out."""
+        every = math.prod(self.ds.sizes[axis] for axis in self.apart)
+        some = f"{_PLOTS} of {every} plots" if every > _PLOTS else ""
+        return "; ".join(text for text in (", ".join(label(self.ds, axis) for axis in self.within), some) if text)
 
     def _places(self, axes: Sequence[str]) -> Iterator[Place]:
         for at in itertools.product(*(range(self.ds.sizes[axis]) for axis in axes)):

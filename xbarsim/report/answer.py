@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from xbarsim.report.axes import Axis
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import Statistics, statistics
 
 __all__ = ["BEARABLE", "Answer", "Case", "answer", "cases"]
 
@@ -105,18 +106,59 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
     losses = [_losses(view, metric, case) for case in found]
     texts = [_limit(axis, loss) for loss in losses]
     lead = f"In the mean, less than {plain(BEARABLE, 0)} points of {metric.title} are lost"
+    notes = _doubt(view, metric)
     if len(found) == 1:
-        return Answer(f"{lead} {texts[0]}.")
+        return Answer(f"{lead} {texts[0]}.", notes=notes)
     if len(found) <= _NAMED:
-        return Answer(f"{lead}:", tuple((case.label, text) for case, text in zip(found, texts, strict=True)))
+        items = tuple((case.label, text) for case, text in zip(found, texts, strict=True))
+        return Answer(f"{_least(axis, found, losses)} {lead}:", items, (*_together(view, metric, axis, found), *notes))
     borne = [int((loss < BEARABLE).sum()) for loss in losses]
     best, worst = int(np.argmax(borne)), int(np.argmin(borne))
     if borne[best] == borne[worst]:
-        return Answer(
-            f"{lead} at {borne[best]} of {len(axis.texts)} values of {axis.name} in each of {len(found)} cases."
-        )
+        often = f"{borne[best]} of {len(axis.texts)} values of {axis.name}"
+        return Answer(f"{lead} at {often} in each of {len(found)} cases.", notes=notes)
     items = tuple((found[number].label, texts[number]) for number in (best, worst))
-    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items)
+    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items, notes)
+
+
+def _least(axis: Axis, found: Sequence[Case], losses: Sequence[npt.NDArray[np.float64]]) -> str:
+    """Which case loses least at how many values."""
+    table = np.array(losses)
+    shared = ~np.isnan(table).any(axis=0)
+    if not shared.any():
+        return f"No {axis.name} was run in all cases."
+    often = (table[:, shared] == table[:, shared].min(axis=0)).sum(axis=1)
+    first, count = int(np.argmax(often)), int(shared.sum())
+    if often[first] == count:
+        return f"{found[first].label} loses least at every {axis.name} that was run."
+    wins = ", ".join(f"{case.label} at {n}" for case, n in zip(found, often, strict=True) if n)
+    return f"What loses least depends on the {axis.name}: {wins} of {count}."
+
+
+def _together(view: View, metric: Metric, axis: Axis, found: Sequence[Case]) -> tuple[str, ...]:
+    """At how many values the best two means cannot be told apart."""
+    overlaps = count = 0
+    for index in range(len(axis.texts)):
+        places = [tuple(index if isinstance(part, slice) else part for part in case.place) for case in found]
+        every = sorted((view.statistics(metric, place) for place in places), key=lambda one: -one.mean)
+        if all(math.isfinite(one.half) for one in every):
+            count += 1
+            overlaps += _overlap(every[0], every[1])
+    if not overlaps:
+        return ()
+    return (f"The 95 % intervals of the best two means overlap at {overlaps} of {count} values of {axis.name}.",)
+
+
+def _doubt(view: View, metric: Metric) -> tuple[str, ...]:
+    """Whether so many chips tell on which side of the bound their means are."""
+    every = [(view.statistics(metric, place), float(view.digital(metric)[place])) for place in view.places]
+    if all(math.isnan(found.half) for found, _ in every):
+        return ("With one chip a point, nothing says how well the means are known.",)
+    unsure = sum(abs(digital - found.mean - BEARABLE) <= found.half for found, digital in every)
+    if not unsure:
+        return ()
+    points = "At one point" if unsure == 1 else f"At {unsure} points"
+    return (f"{points} the 95 % interval of the mean holds the bound: more chips may move a limit.",)
 
 
 def _losses(view: View, metric: Metric, case: Case) -> npt.NDArray[np.float64]:
@@ -153,6 +195,8 @@ def _extremes(view: View, metric: Metric) -> Answer:
     if metric.higher_is_better is not False:
         known.reverse()
     first, last = known[0], known[-1]
+    if len(known) > 1 and found[first].mean == found[last].mean:
+        return Answer(f"Mean {metric.title} is the same at all points, {metric.text(found[first].mean)}{metric.unit}.")
     names = ("best", "worst") if metric.higher_is_better is not None else ("highest", "lowest")
     lead = f"Mean {metric.title} is {names[0]} with {_at(view, metric, first, found[first])}"
     if len(known) == 1:

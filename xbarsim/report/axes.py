@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,11 @@ class Axis:
         return self.title.partition(" [")[0]
 
     def label(self, index: int) -> str:
-        """A value that can stand among those of other axes: numbers with what they are."""
-        return f"{self.name} {self.texts[index]}" if self.is_numeric else self.texts[index]
+        """A value that can stand among those of other axes: numbers and such with what they are of."""
+        speaks = not self.is_numeric and not any(
+            re.fullmatch(r"none|true|false|[-+.\d].*", text) for text in self.texts
+        )
+        return self.texts[index] if speaks else f"{self.name} {self.texts[index]}"
 
     @property
     def is_numeric(self) -> bool:

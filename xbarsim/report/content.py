@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from xbarsim.errors import DataError
 from xbarsim.report.answer import Answer, answer
 from xbarsim.report.curves import Curves, curves
-from xbarsim.report.strips import Strips, layer_strips, strips
-from xbarsim.report.tables import Table, chip_differences, layer_table, point_table
+from xbarsim.report.strips import Strips, layer_strips, shares, strips
+from xbarsim.report.tables import Table, chip_description, chip_differences, layer_table, point_table
 from xbarsim.report.texts import grouped, legible
 from xbarsim.report.view import Metric, View
 from xbarsim.report.words import describe
+from xbarsim.study.importance import importance
 
 __all__ = ["Content", "content_of"]
 
@@ -61,7 +64,7 @@ def content_of(view: View) -> Content:
         charts=tuple(_chart(view, metric) for metric in view.metrics),
         tables=tuple(point_table(view, metric) for metric in view.metrics),
         importance=_importance(view),
-        chip=(legible(view.chip.name, 200), legible(view.chip.description), legible(view.chip.to_toml())),
+        chip=(legible(view.chip.name, 200), legible(chip_description(view.chip)), legible(view.chip.to_toml())),
         words=tuple((topic, text, _varied(view, topic)) for topic, text in describe(view.chip)),
         varied=_varied(view),
         differences=chip_differences(view.chips) if len(view.chips) > 1 else None,
@@ -71,8 +74,27 @@ def content_of(view: View) -> Content:
 
 
 def _importance(view: View) -> Strips | None:
-    """Which axes the spread of the first metric is owed to; None for less than two axes."""
-    return None
+    """Shares of the first metric's variance that axes explain; None where there is nothing to share out."""
+    metric = view.metrics[0]
+    if view.kind != "study" or len([axis for axis in view.axes if len(axis.texts) > 1]) < 2:
+        return None
+    try:
+        found = importance(view.dataset, metric.name)
+    except DataError:  # too few points are finished
+        return None
+    if not found.variance > 0.0:
+        return None
+    names = {axis.dim: axis.name for axis in view.axes}
+    parts = [(names[dim], share) for dim, share in found.alone.items() if dim in names]
+    parts += [(" and ".join(names[dim] for dim in pair) + " together", share) for pair, share in found.pairs.items()]
+    parts += [("three and more axes together", found.higher)] if len(found.alone) > 2 else []
+    parts += [("chips of one point", found.chips)] if math.isfinite(found.chips) else []
+    notes = [
+        f"Shares of the variance of {metric.title} over all {grouped(found.points)} points and their chips; what two "
+        "axes explain together is beyond what each explains alone"
+    ]
+    notes += [legible(note, 300) for note in found.notes]
+    return shares("What the differences are owed to", sorted(parts, key=lambda part: -part[1]), f"{'; '.join(notes)}.")
 
 
 def _varied(view: View, topic: str | None = None) -> str:

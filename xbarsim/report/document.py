@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,9 @@ _STYLES: dict[str, dict[str, Any]] = {
     "heading": {"fontsize": 12, "fontweight": "bold"},
     "lead": {"fontsize": 10.5, "fontweight": "bold"},
     "text": {"fontsize": 9},
-    "table": {"fontsize": 6.5, "fontfamily": "monospace"},
+    "table": {"fontsize": 7.5, "fontfamily": "monospace"},
 }
-_COLUMNS = {"title": 44, "heading": 70, "lead": 74, "text": 94, "table": 118}
+_COLUMNS = {"title": 44, "heading": 70, "lead": 74, "text": 94, "table": 103}
 """Characters that fit into a line."""
 _ROWS = 200
 _PORTRAITS = 4
@@ -57,10 +58,11 @@ def png(view: View, content: Content, path: Path) -> None:
 
 @contextmanager
 def _literally() -> Iterator[None]:
-    """Dollar signs of names are no formulas."""
+    """Dollar signs of names are no formulas, and a plot that such names crowd out is no error."""
     import matplotlib
 
-    with matplotlib.rc_context({"text.parse_math": False}):
+    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False}):
+        warnings.simplefilter("ignore")  # of names so long that no room is left, or letters that the font lacks
         yield
 
 

@@ -68,7 +68,9 @@
       show(found[at < 0 ? 0 : (at + step + found.length) % found.length]);
     });
   }
-  addEventListener("scroll", hide, { passive: true, capture: true });
+  // what the keyboard has chosen moves along, also when focus itself scrolls
+  const scrolled = () => current?.closest("svg.drawing") === document.activeElement ? show(current) : hide();
+  addEventListener("scroll", scrolled, { passive: true, capture: true });
   addEventListener("beforeprint", () => {
     hide();
     for (const part of document.querySelectorAll("details")) part.open = true;

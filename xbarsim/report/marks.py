@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.report.scales import Scale
-from xbarsim.report.statistics import Statistics
 from xbarsim.report.texts import grouped
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import Statistics
 
 __all__ = [
     "STYLES",

@@ -67,7 +67,7 @@ def scale_of(values: npt.ArrayLike, *, is_log: bool = False, least: float = 0.0,
     >>> [tick.text for tick in scale_of([0.0, 97.0]).ticks()]
     ['0', '20', '40', '60', '80', '100']
     >>> [tick.text for tick in scale_of([0.1, 10.0], is_log=True).ticks()]
-    ['0.1', '1', '10']
+    ['0.1', '0.3', '1', '3', '10']
     """
     numbers = np.asarray(values, np.float64).reshape(-1)
     numbers = numbers[np.isfinite(numbers)]

@@ -19,9 +19,9 @@ from xbarsim.report.marks import (
     title_of,
 )
 from xbarsim.report.scales import Tick, scale_of
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import Statistics, statistics
 
 __all__ = ["Row", "Strips", "layer_strips", "shares", "strips"]
 
@@ -106,6 +106,7 @@ def layer_strips(view: View, places: Sequence[tuple[int, ...]]) -> Strips | None
         "Power of a layer's result in the digital network over the power of the difference, errors of earlier layers "
         "included: the lower, the more is lost. Mean of all chips; the bar is its 95 % confidence interval."
     )
+    note += " Layers without any error have no mark." if any(one.mean == math.inf for one in every.values()) else ""
     title, x_title = "Signal to error of each layer", "signal to error [dB]"
     return Strips(title, x_title, x.ticks(5), labels, "", tuple(rows), _cut(note, view.layers, "layers"))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from xbarsim.chip import Chip
-from xbarsim.report.statistics import statistics
 from xbarsim.report.texts import grouped, legible, plain
 from xbarsim.report.view import Metric, View
+from xbarsim.study.statistics import statistics
 
-__all__ = ["Table", "chip_differences", "layer_table", "point_table"]
+__all__ = ["Table", "chip_description", "chip_differences", "layer_table", "point_table"]
 
 _POINTS = 1000
 _LAYERS = 200
@@ -108,16 +108,30 @@ def _stuck(view: View, kind: str, place: tuple[int, ...], number: int) -> str:
     return f"{plain(injected, 1)} ({plain(asked, 1)})"
 
 
+def chip_description(chip: Chip) -> str:
+    """What a chip says of itself; of a preset that was changed, where it differs from it."""
+    if chip.name not in Chip.presets():
+        return chip.description
+    trees = [dict(_flat(one.model_dump(mode="json"), "")) for one in (chip, Chip.load(chip.name))]
+    changed = [f"{field} = {_text(trees[0][field])}" for field in _varied(trees) if field in trees[0]]
+    return f"the preset with {', '.join(changed)}" if changed else chip.description
+
+
 def chip_differences(chips: Mapping[str, Chip]) -> Table | None:
     """Fields in which the chips of several runs differ; None where there are none."""
     trees = {name: dict(_flat(chip.model_dump(mode="json"), "")) for name, chip in chips.items()}
-    fields = list(dict.fromkeys(field for tree in trees.values() for field in tree))
-    skipped = ("name", "description", "sources")
-    varied = [f for f in fields if f not in skipped and len({str(tree.get(f)) for tree in trees.values()}) > 1]
+    varied = _varied(list(trees.values()))
     if not varied:
         return None
     rows = [(legible(name, 200), *(_text(tree.get(field)) for field in varied)) for name, tree in trees.items()]
     return Table("What differs between the runs", ("run", *varied), tuple(rows), 1)
+
+
+def _varied(trees: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fields that differ, but for those that only tell of a chip."""
+    fields = dict.fromkeys(field for tree in trees for field in tree)
+    told = ("name", "description", "sources")
+    return [field for field in fields if field not in told and len({str(tree.get(field)) for tree in trees}) > 1]
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["grouped", "legible", "plain", "quantity", "share", "significant"]
 
 _PREFIXES = {-15: "f", -12: "p", -9: "n", -6: "\N{MICRO SIGN}", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
-_WORDS = {"ohm": "\N{OHM SIGN}"}
+_WORDS = {"ohm": "\N{GREEK CAPITAL LETTER OMEGA}"}
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _MOST = 20_000
 

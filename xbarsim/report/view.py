@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from xbarsim.chip import Chip
 from xbarsim.errors import DataError
 from xbarsim.report.axes import Axis, axis_of
-from xbarsim.report.statistics import Statistics, statistics
 from xbarsim.report.texts import legible, plain, significant
+from xbarsim.study.statistics import Statistics, statistics
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -102,7 +102,8 @@ class View:
         """At most so many points that have chips, spread evenly along each axis; the ends of the axes among them."""
         counts = list(self.shape)
         while math.prod(counts) > most:
-            counts[counts.index(max(counts))] -= 1
+            longest = max(range(len(counts)), key=lambda axis: (counts[axis], axis))
+            counts[longest] -= 1
         along = [
             np.unique(np.linspace(0, size - 1, n).round()).astype(int)
             for size, n in zip(self.shape, counts, strict=True)
@@ -183,15 +184,17 @@ def view_of(
     if 0 in dataset[metrics[0]].shape:
         raise DataError(f"{origin}: holds no chips")
     layers = dataset["layer"].values if "layer" in dataset.coords else ()
+    axes = tuple(axis_of(dataset, dim) for dim in dims)
+    labels = _labels(dataset, axes)
     return View(
         kind=kind,
         title=attrs.get("name") or origin,
         question=attrs.get("question", ""),
         chip=Chip.from_toml(str(dataset.attrs["chip"]), origin=f"{origin}: its chip"),
-        axes=tuple(axis_of(dataset, dim) for dim in dims),
+        axes=axes,
         metrics=tuple(_metric(dataset, name) for name in metrics),
         layers=tuple(legible(name, 200) for name in layers),
-        portraits={legible(label, 300): portrait for label, portrait in portraits.items()},
+        portraits={legible(labels.get(label, label), 300): portrait for label, portrait in portraits.items()},
         provenance=tuple(_provenance(attrs)),
         command=re.sub(r"^\S*?(__main__\.py|/xbarsim)(?=\s)", "xbarsim", attrs.get("command", "")),
         study=attrs.get("study", ""),
@@ -200,6 +203,17 @@ def view_of(
         complete=bool(int(dataset.attrs.get("complete", 1))),
         dataset=dataset,
     )
+
+
+def _labels(dataset: xr.Dataset, axes: Sequence[Axis]) -> dict[str, str]:
+    """What points are called here, by what the study calls them."""
+    values = [dataset[axis.dim].values.tolist() for axis in axes]
+    found = {}
+    for place in np.ndindex(*(len(axis.texts) for axis in axes)):
+        named = {axis.dim: along[i] for axis, along, i in zip(axes, values, place, strict=True)}
+        label = ", ".join(axis.label(i) for axis, i in zip(axes, place, strict=True))
+        found[", ".join(f"{dim} = {value}" for dim, value in named.items())] = label
+    return found
 
 
 def _is_metric(dataset: xr.Dataset, name: str) -> bool:

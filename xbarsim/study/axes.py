@@ -9,13 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
+from unicodedata import category
 
 from pydantic import Field, ValidationInfo, field_serializer, model_validator
 
 from xbarsim.spec import Spec
 from xbarsim.study.settings import Setting, absent, text_of, valid_setting
 
-__all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of"]
+__all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of", "listed_dimension"]
 
 MOST = 100_000
 """Values of an axis, and points of a study."""
@@ -23,10 +24,7 @@ MOST = 100_000
 _FIELD = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)*")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
-Number = (
-    Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
-    | Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
-)
+Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True)]
 Scale = Literal["log", "linear", "category"]
 
 
@@ -45,6 +43,11 @@ class Dimension:
     own_field: str | None = None
     """The field whose values the places are called by; None where they have labels."""
 
+    def __post_init__(self) -> None:
+        for text in self.coords:
+            if isinstance(text, str) and any(category(letter).startswith("C") for letter in text):
+                raise ValueError(f"axis {self.name!r}: {text!r} holds characters that cannot be printed; give labels")
+
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that are set at any place."""
@@ -58,6 +61,13 @@ class _Steps(Spec):
     """Last value."""
     points: Annotated[int, Field(strict=True, ge=2, le=MOST)]
     """Number of values."""
+
+    @model_validator(mode="after")
+    def _check_ends(self) -> Self:
+        for end in (self.start, self.stop):
+            if abs(end) > (2**63 - 1 if isinstance(end, int) else 1e300):
+                raise ValueError(f"{end if isinstance(end, float) else 'an end'} is too large for steps")
+        return self
 
     def _between(self, share: float) -> float:
         raise NotImplementedError
@@ -262,3 +272,27 @@ def _twice(items: Sequence[Any]) -> Any:
 
 def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53 else value
+
+
+def listed_dimension(points: Sequence[Setting]) -> Dimension:
+    """The dimension that points make which are listed one by one.
+
+    Raises
+    ------
+    ValueError
+        Two have one label, or the same settings and none.
+    """
+    settings = tuple({field: value for field, value in point.items() if field != "label"} for point in points)
+    labels = tuple(_label(point, number) for number, point in enumerate(points))
+    twice = _twice(labels)
+    if twice is not None:
+        raise ValueError(f"points: {twice!r} is given twice; give points different labels or settings")
+    return Dimension("point", labels, settings, "category")
+
+
+def _label(point: Mapping[str, Any], number: int) -> str:
+    if "label" in point:
+        if not isinstance(point["label"], str):
+            raise ValueError(f"points[{number}]: label = {point['label']!r} is no text")
+        return str(point["label"])
+    return ", ".join(f"{field} = {text_of(value)}" for field, value in point.items()) or "base"

@@ -141,7 +141,7 @@ class Cluster:
         except (OSError, ValueError) as error:
             raise StudyError(f"no Dask scheduler at {address}: {str(error).splitlines()[0]}") from None
         self._address = address
-        self._executor = self._client.get_executor(pure=False)
+        self._going: set[Any] = set()
         self.losses: tuple[type[BaseException], ...] = (KilledWorker, CancelledError)
 
     @property
@@ -151,20 +151,36 @@ class Cluster:
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Send it to the scheduler."""
-        future: Future[Found] = self._executor.submit(compute, unit)
-        return future
+        local: Future[Found] = Future()
+        remote = self._client.submit(compute, unit, pure=False)
+        self._going.add(remote)
+        remote.add_done_callback(lambda remote: self._hand_over(remote, local))
+        return local
 
     def restart(self) -> None:
         """Cancel all units."""
         if self._client.status != "running":
             raise StudyError(f"the Dask scheduler at {self._address} is gone; what was finished is kept")
-        self._executor.shutdown(wait=False)
-        self._executor = self._client.get_executor(pure=False)
+        self._client.cancel(list(self._going))
+        self._going.clear()
 
     def close(self) -> None:
         """Cancel what has not started, and leave the cluster as it is."""
-        self._executor.shutdown(wait=False)
+        if self._client.status == "running":
+            self._client.cancel(list(self._going))
         self._client.close()
+
+    def _hand_over(self, remote: Any, local: Future[Found]) -> None:
+        """A result from the cluster, which may then forget it: else it were computed anew if its worker was lost."""
+        try:
+            local.set_result(remote.result())
+        except Exception as error:
+            local.set_exception(error)
+        except BaseException:  # cancelled, as asyncio says it
+            local.set_exception(CancelledError())
+        finally:
+            self._going.discard(remote)
+            remote.release()
 
 
 def engine_of(workers: int, scheduler: str | None) -> Engine:

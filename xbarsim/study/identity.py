@@ -74,7 +74,7 @@ class Signature:
         before, after = _flat(self.settings), _flat(other.settings)
         found = [
             f"{name} was {_text(before.get(name))}, now {_text(after.get(name))}"
-            for name in dict.fromkeys([*before, *after])
+            for name in sorted({*before, *after})
             if before.get(name) != after.get(name)
         ]
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
@@ -155,7 +155,8 @@ class Plan:
         base = study.base
         chip = {} if base is None else {"chip": _chip(base)}
         settings = fields | chip | {"axes": axes, "xbarsim": self.task.version, "sha256": digests}
-        return Signature(self.keys, study.seed, study.chips, stop, settings)
+        # as they come back from a file, so that they can be compared
+        return Signature(self.keys, study.seed, study.chips, stop, json.loads(json.dumps(settings)))
 
 
 def _common(task: Task) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Journal:
 
     Parameters
     ----------
-    output : path, optional
+    output : Path, optional
         The study's output; the journal lies beside it. Without one, it is in memory.
     force : bool
         Begin a new one in place of a damaged one.

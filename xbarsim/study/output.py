@@ -35,7 +35,7 @@ class Output:
     Parameters
     ----------
     plan : Plan
-    path : path, optional
+    path : str or Path, optional
         The file; without it, records are kept in memory only.
     extend, force : bool
         As for `run`.

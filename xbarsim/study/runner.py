@@ -52,7 +52,7 @@ def run(
     Parameters
     ----------
     study : Study
-    out : path, optional
+    out : str or Path, optional
         HDF5 file that keeps the figures; without it they are in memory only.
     workers : int, optional
         Processes; the default is the number of processors.
@@ -134,7 +134,11 @@ class _Run:
         self._watch(self._schedule, point)
         if not found.complete:
             raise KeyboardInterrupt
-        self._block = max(1, min(_BLOCK, int(_UNIT_SECONDS * len(found.chips) / found.seconds)))
+        self._block = min(_BLOCK, int(_UNIT_SECONDS * len(found.chips) / found.seconds))
+        if self._engine.room > 1:  # at the end so few that all workers have something to do
+            left = self._schedule.wanted - self._schedule.finished
+            self._block = min(self._block, left // (2 * self._engine.room))
+        self._block = max(1, self._block)
 
     def _recover(self) -> None:
         """Give back what was under way, and go on with other workers, at first with little for each to do."""

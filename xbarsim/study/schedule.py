@@ -6,6 +6,7 @@ what they need. How many chips a point gets depends on its own first chips alone
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,10 +42,9 @@ class Progress:
         """Whether all chips that it needs are finished."""
         return all(seed in self.chips for seed in self.seeds[: self.wanted])
 
-    def open(self, most: int) -> tuple[int, ...]:
-        """The first seeds that are neither finished nor under way."""
-        missing = (seed for seed in self.seeds[: self.wanted] if seed not in self.chips and seed not in self.away)
-        return tuple(seed for _, seed in zip(range(most), missing, strict=False))
+    def open(self) -> list[int]:
+        """Seeds that are neither finished nor under way."""
+        return [seed for seed in self.seeds[: self.wanted] if seed not in self.chips and seed not in self.away]
 
     def figures(self, metric: str | None) -> list[float]:
         """A metric, the first one by default, of the finished chips from the first seed on without gaps."""
@@ -80,19 +80,18 @@ class Schedule:
             self.points[record.point].chips[record.seed] = record
         order = sorted(self.points.values(), key=lambda one: (one.model.name, one.point.chip.design))
         self._open = {one.key: one for one in order}
+        self.finished = 0
+        """Finished chips."""
+        self.wanted = 0
+        """Chips that are needed, as far as finished ones tell."""
         self._portraits = {plan.keys[place] for place in portrayed(len(plan.keys))}
         for one in order:
             self._update(one)
 
     @property
-    def finished(self) -> int:
-        """Finished chips."""
-        return sum(len(one.chips) for one in self.points.values())
-
-    @property
-    def wanted(self) -> int:
-        """Chips that are needed, as far as finished ones tell."""
-        return sum(max(one.wanted, len(one.chips)) for one in self.points.values())
+    def finished_points(self) -> int:
+        """Points that have all of their chips."""
+        return len(self.points) - len(self._open)
 
     @property
     def done(self) -> bool:
@@ -102,8 +101,10 @@ class Schedule:
     def next(self, block: int) -> Unit | None:
         """At most so many chips of one point that are to do; None where all of them are under way."""
         for one in self._open.values():
-            seeds = one.open(block)
-            if seeds:
+            left = one.open()
+            if left:
+                parts = math.ceil(len(left) / block)
+                seeds = tuple(left[: math.ceil(len(left) / parts)])  # in even parts
                 one.away.update(seeds)
                 portrait = one.key in self._portraits and seeds[0] == one.seeds[0]
                 task, point = self.plan.task, one.point
@@ -114,6 +115,7 @@ class Schedule:
         """Note the finished chips of a unit; its point, if that is done now."""
         self.give_back(unit)
         one = self.points[unit.point]
+        self._count(one, -1)
         one.chips.update((record.seed, record) for record in chips)
         self._update(one)
         return one if one.done else None
@@ -130,3 +132,8 @@ class Schedule:
             one.wanted = wanted(values, study.chips, stop.at_least, stop.width, stop.confidence)
         if one.done:
             self._open.pop(one.key, None)
+        self._count(one, +1)
+
+    def _count(self, one: Progress, sign: int) -> None:
+        self.finished += sign * len(one.chips)
+        self.wanted += sign * max(one.wanted, len(one.chips))

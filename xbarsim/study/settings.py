@@ -7,7 +7,7 @@ Fields are dotted ones of the chip, "model", "manifest" or "chip". A value of No
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from pydantic import ValidationInfo
 
 from xbarsim.spec import Spec
 
-__all__ = ["OF_STUDY", "Setting", "absent", "folder_of", "is_part", "located", "text_of", "valid_setting"]
+__all__ = [
+    "OF_STUDY",
+    "Setting",
+    "absent",
+    "folder_of",
+    "is_part",
+    "located",
+    "plain_settings",
+    "text_of",
+    "valid_setting",
+]
 
 OF_STUDY = ("chip", "manifest", "model")
 """Fields of the study itself that may vary."""
@@ -116,3 +126,28 @@ def text_of(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(text_of, value))}]"
     return "none" if value is None else repr(value)
+
+
+def plain_settings(table: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Settings of a table; dotted names without quotes, which TOML makes tables of, are names again.
+
+    Raises
+    ------
+    ValueError
+        A value is nothing that TOML has.
+    """
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping) and "." not in str(name) and name != "chip":
+            found.update({field: valid_setting(field, item, info) for field, item in _flat(str(name), value)})
+        else:
+            found[str(name)] = valid_setting(str(name), value, info)
+    return found
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}", item)
+    else:
+        yield name, value

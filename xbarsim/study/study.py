@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -19,13 +19,14 @@ from pydantic import Field, ValidationError, ValidationInfo, field_serializer, f
 
 from xbarsim.chip import Chip
 from xbarsim.data import Pixels
-from xbarsim.errors import ChipError, StudyError, XbarsimError
+from xbarsim.errors import StudyError, XbarsimError
 from xbarsim.metrics import metrics_of
 from xbarsim.paths import PathName
 from xbarsim.spec import Count, Direct, Positive, Spec, explain
-from xbarsim.study.axes import MOST, Axis, Dimension
+from xbarsim.study.axes import MOST, Axis, Dimension, listed_dimension
+from xbarsim.study.grid import chip_of, points_of
 from xbarsim.study.point import Point
-from xbarsim.study.settings import OF_STUDY, absent, folder_of, is_part, located, text_of, valid_setting
+from xbarsim.study.settings import OF_STUDY, absent, folder_of, is_part, located, plain_settings
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,6 +57,11 @@ class Stop(Spec):
     """Confidence of the interval."""
     at_least: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 8
     """Chips before the first look at the interval, and from each look to the next."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        return None if value is None else _metric(value)
 
 
 class Study(Direct):
@@ -144,13 +150,13 @@ class Study(Direct):
     @field_validator("set", mode="before")
     @classmethod
     def _plain_set(cls, value: Any, info: ValidationInfo) -> Any:
-        return _settings(value, info) if isinstance(value, Mapping) else value
+        return plain_settings(value, info) if isinstance(value, Mapping) else value
 
     @field_validator("listed", mode="before")
     @classmethod
     def _plain_points(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, list | tuple) and all(isinstance(item, Mapping) for item in value):
-            return tuple(_settings(item, info) for item in value)
+            return tuple(plain_settings(item, info) for item in value)
         return value
 
     @field_validator("metrics")
@@ -160,8 +166,7 @@ class Study(Direct):
             return None
         if not value:
             raise ValueError("metrics is empty; name one, or leave it out")
-        # a user's own functions are looked for where they are used
-        names = [name if ":" in name else metrics_of([name])[0].name for name in value]
+        names = [_metric(name) for name in value]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"metric {name!r} is given twice")
@@ -217,12 +222,7 @@ class Study(Direct):
         """What varies, a dimension for each axis; points that are listed make one, ``point``."""
         if self.axes:
             return tuple(axis.dimension() for axis in self.axes)
-        settings = tuple({field: v for field, v in point.items() if field != "label"} for point in self.listed)
-        labels = tuple(_label(point, number) for number, point in enumerate(self.listed))
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"points: {label!r} is given twice; give points different labels or settings")
-        return (Dimension("point", labels, settings, "category"),)
+        return (listed_dimension(self.listed),)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -244,32 +244,12 @@ class Study(Direct):
         """The chip that all points start from, `set` not yet applied; None if an axis is over the chip."""
         if any("chip" in dimension.fields for dimension in self.dimensions):
             return None
-        return self.chip if isinstance(self.chip, Chip) else Chip.load(self.chip or _DEFAULT_CHIP)
+        return chip_of(self.chip or _DEFAULT_CHIP)
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
         """All points, the last dimension fastest."""
-        return tuple(self._points())
-
-    def _points(self) -> Iterator[Point]:
-        dimensions, bases = self.dimensions, _Bases(self.chip)
-        for place in itertools.product(*(range(size) for size in self.shape)):
-            values = {one.name: one.coords[index] for one, index in zip(dimensions, place, strict=True)}
-            changes = dict(self.set)
-            for one, index in zip(dimensions, place, strict=True):
-                changes.update(one.settings[index])
-            own = {"model": self.model, "manifest": self.manifest, "chip": None}
-            own.update((field, changes.pop(field)) for field in OF_STUDY if field in changes)
-            try:
-                if not isinstance(own["model"], str):
-                    raise ChipError("model is missing: give a model, or an axis over it")
-                if not isinstance(own["manifest"], str | None):
-                    raise ChipError(f"manifest = {text_of(own['manifest'])} is no path")
-                chip = bases[own["chip"]].replace(changes)
-            except ChipError as error:
-                where = ", ".join(f"{name} = {value}" for name, value in values.items())
-                raise ValueError(f"{error} (at {where})") from None
-            yield Point(place, values, own["model"], own["manifest"], chip)
+        return tuple(points_of(self.dimensions, self.set, self.model, self.manifest, self.chip or _DEFAULT_CHIP))
 
     @staticmethod
     def load(path: str | Path) -> Study:
@@ -345,47 +325,6 @@ class Study(Direct):
         return run(self, out, **options)
 
 
-class _Bases(dict[Any, Chip]):
-    """Chips that points start from, each read once."""
-
-    def __init__(self, chip: str | Chip | None) -> None:
-        super().__init__()
-        self._chip = chip
-
-    def __getitem__(self, chip: Any) -> Chip:
-        key = repr(chip)
-        if key not in self:
-            source = self._chip or _DEFAULT_CHIP if chip is None else chip
-            if not isinstance(source, str | Chip | dict):
-                raise ChipError(f"chip = {source!r} is not valid: give a preset, a chip file or a table")
-            if isinstance(source, dict):
-                source = Chip.from_toml(tomli_w.dumps(source))
-            self[key] = source if isinstance(source, Chip) else Chip.load(source)
-        return super().__getitem__(key)
-
-
-def _settings(table: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Fields and values; dotted names without quotes, which TOML makes tables of, are names again."""
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, Mapping) and "." not in str(name) and name != "chip":
-            found.update({field: valid_setting(field, item, info) for field, item in _flat(str(name), value)})
-        else:
-            found[str(name)] = valid_setting(str(name), value, info)
-    return found
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(f"{name}.{key}", item)
-    else:
-        yield name, value
-
-
-def _label(point: Mapping[str, Any], number: int) -> str:
-    if "label" in point:
-        if not isinstance(point["label"], str):
-            raise ValueError(f"points[{number}]: label = {point['label']!r} is no text")
-        return str(point["label"])
-    return ", ".join(f"{field} = {text_of(value)}" for field, value in point.items()) or "base"
+def _metric(name: str) -> str:
+    """A metric's own name; a user's functions are looked for where they are used."""
+    return name if ":" in name else metrics_of([name])[0].name

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xbarsim.study.stopping import half_width
+from xbarsim.study.dataset import metrics
+from xbarsim.study.statistics import CONFIDENCE, statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["metrics_of", "summarise"]
+__all__ = ["summarise"]
 
 
-def metrics_of(dataset: xr.Dataset) -> list[str]:
-    """Names of the metrics of a study, in the order in which they were asked for."""
-    names = map(str, dataset.data_vars)
-    return [name for name in names if "share" in dataset[name].attrs and "chip" in dataset[name].dims]
-
-
-def summarise(dataset: xr.Dataset, confidence: float = 0.95) -> list[dict[str, Any]]:
+def summarise(dataset: xr.Dataset, confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
     """For each point, in the order of the study: plain numbers and strings for programs; None where there is none.
 
     Returns
@@ -32,7 +27,7 @@ def summarise(dataset: xr.Dataset, confidence: float = 0.95) -> list[dict[str, A
         ``values``, one for each finished chip.
     """
     dims = [str(dim) for dim in dataset["chips"].dims]
-    names = metrics_of(dataset)
+    names = metrics(dataset)
     shown = dataset[["chips", *names, *(f"digital_{name}" for name in names if f"digital_{name}" in dataset)]]
     found = []
     for place in np.ndindex(dataset["chips"].shape):
@@ -50,16 +45,14 @@ def summarise(dataset: xr.Dataset, confidence: float = 0.95) -> list[dict[str, A
 
 def _statistics(point: xr.Dataset, name: str, confidence: float) -> dict[str, Any]:
     figures = point[name].values
-    values = figures[~np.isnan(figures)]
-    mean = values.mean() if values.size else math.nan
-    half = half_width(values.tolist(), confidence)
+    found = statistics(figures, confidence)
     digital = float(point[f"digital_{name}"]) if f"digital_{name}" in point else math.nan
     return {
-        "mean": _plain(mean),
-        "std": _plain(values.std(ddof=1)) if values.size > 1 else None,
-        "interval": [_plain(mean - half), _plain(mean + half)] if math.isfinite(half) else None,
+        "mean": _plain(found.mean),
+        "std": _plain(found.spread),
+        "interval": [_plain(found.low), _plain(found.high)] if math.isfinite(found.half) else None,
         "digital": _plain(digital),
-        "values": [_plain(value) for value in values],
+        "values": [_plain(value) for value in figures[~np.isnan(figures)]],
     }
 
 

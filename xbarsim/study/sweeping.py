@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from xbarsim.chip import Chip
 from xbarsim.data import Dataset, Pixels
-from xbarsim.errors import StudyError
-from xbarsim.network import Network
+from xbarsim.errors import ModelError, StudyError
+from xbarsim.network import Network, load
 from xbarsim.study.axes import Axis
 from xbarsim.study.study import Study
 
@@ -69,7 +69,7 @@ def sweep(
     )
     for name, source in (("data", data), ("calibration", calibration)):
         if isinstance(source, Dataset):
-            fields |= _of_dataset(name, source, options.get("pixels", fields.get("pixels")))
+            fields |= _of_dataset(name, source, fields)
         elif source is not None:
             fields[name] = str(source)
     twice = sorted(set(fields) & set(options))
@@ -78,24 +78,35 @@ def sweep(
     return Study(**fields, **options).run(out, **of_run)
 
 
-def _path_of(model: str | Path | Network, manifest: object) -> str:
+def _path_of(model: str | Path | Network, manifest: Any) -> str:
+    """Where a network can be loaded from once more."""
     if not isinstance(model, Network):
         return str(model)
-    if model.path.suffix.lower() == ".npz" and manifest is None:
-        raise StudyError(f"sweep: {model.path} was loaded from an NPZ file; give its path, and manifest if it has one")
-    if not model.path.is_file():
-        raise StudyError(f"sweep: {model.path} is no file; give a network that was loaded from one, or a path")
+    try:
+        again = load(model.path, manifest=manifest) if model.path.suffix.lower() == ".npz" else model
+    except ModelError as error:
+        raise StudyError(f"sweep: {error}; give the manifest that the network was loaded with") from None
+    if again.digest != model.digest:
+        raise StudyError(f"sweep: {model.path} was loaded with another manifest; give it as a file, manifest=...")
     return str(model.path.resolve())
 
 
-def _of_dataset(name: str, data: Dataset, pixels: Pixels | None) -> dict[str, Any]:
+def _of_dataset(name: str, data: Dataset, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a study that load a data set once more."""
     limit = "limit" if name == "data" else "calibration_limit"
     found: dict[str, Any] = {name: str(data.path.resolve()), limit: data.n_samples}
     if data.pixels is not None:
-        own = data.pixels
-        if all(value.dtype.kind in "iub" for value in data.part(0, 1).values()):  # fed as they are, without factors
-            own = replace(own, scale=None, mean=None, std=None)
-        if pixels not in (None, own):
-            raise StudyError(f"sweep: {name} was loaded with other pixels ({own}) than {pixels}")
-        found["pixels"] = own
+        found["pixels"] = own = _given(data)
+        if before.get("pixels", own) != own:
+            raise StudyError(
+                f"sweep: data and calibration were loaded with different pixels, {before['pixels']} and {own}"
+            )
     return found
+
+
+def _given(data: Dataset) -> Pixels:
+    """The options of pixels that load the data as it is."""
+    assert data.pixels is not None
+    if all(value.dtype.kind in "iub" for value in data.part(0, 1).values()):  # fed as they are, without factors
+        return replace(data.pixels, scale=None, mean=None, std=None)
+    return data.pixels

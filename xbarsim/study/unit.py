@@ -7,7 +7,7 @@ are not those that the study began with are refused.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -114,10 +114,9 @@ def _compute(unit: Unit) -> Found:
     task, chip = unit.task, unit.chip
     if task.version != xbarsim.__version__:
         raise DataError(f"the worker has xbarsim {xbarsim.__version__}, the study began with {task.version}")
-    design = _Design(chip)
     network, data = open_model(unit.model), open_samples(task.data, unit.model)
-    calibration = _ranges(task, unit.model, design) if chip.needs_calibration else None
-    reference = _reference(task, unit.model, design)
+    calibration = _ranges(task, unit.model, _Alike(chip.design, chip)) if chip.needs_calibration else None
+    reference = _reference(task, unit.model, _Alike(network.partition_for(chip), chip))
     start = time.perf_counter()
     found = evaluate(
         network,
@@ -180,23 +179,20 @@ def open_samples(samples: Samples, model: Model) -> Dataset:
 
 
 @dataclass(frozen=True)
-class _Design:
-    """Chips of one design are alike where no single chip matters."""
+class _Alike:
+    """A chip that stands for all those that have something in common."""
 
-    key: str = field(init=False)
+    common: Hashable
     chip: Chip = field(compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", self.chip.design)
 
 
 @lru_cache(_KEPT)
-def _ranges(task: Task, model: Model, design: _Design) -> Calibration:
+def _ranges(task: Task, model: Model, design: _Alike) -> Calibration:
     data = open_samples(task.calibration, model)
     return open_model(model).calibrate(design.chip, data.at_once(data.n_samples), threads=1)
 
 
 @lru_cache(_KEPT)
-def _reference(task: Task, model: Model, design: _Design) -> Reference:
+def _reference(task: Task, model: Model, layers: _Alike) -> Reference:
     data = open_samples(task.data, model)
-    return Reference.of(open_model(model), design.chip, data, _BATCH, _MONITOR, task.metrics, task.output)
+    return Reference.of(open_model(model), layers.chip, data, _BATCH, _MONITOR, task.metrics, task.output)

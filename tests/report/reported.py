@@ -129,6 +129,8 @@ def _counts(values: Any, edges: Any) -> Any:
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}`|$x^"
 """What must come out as text, wherever a file can put it."""
+SHORT = "<u onclick='a'>\"&amp;"
+"""The same where only short names are taken."""
 
 
 def hostile() -> xr.Dataset:
@@ -139,7 +141,7 @@ def hostile() -> xr.Dataset:
     found = found.assign_coords(layer=[f"{number}{HOSTILE}" for number in range(len(LAYERS))])
     found["layer_path"] = (found["layer_path"].dims, np.full(found["layer_path"].shape, HOSTILE, object))
     for coord in ("faults_rate", "mapping_kind"):
-        found[coord].attrs |= {"long_name": f"{coord} {HOSTILE}", "field": HOSTILE, "units": HOSTILE}
+        found[coord].attrs |= {"long_name": SHORT, "field": HOSTILE, "units": HOSTILE}
     for name in found.data_vars:
         found[name].attrs["long_name"] = HOSTILE
     chip = Chip.from_toml(found.attrs["chip"]).replace(

@@ -13,7 +13,7 @@ from xbarsim.study.stopping import half_width
 __all__ = ["CONFIDENCE", "Statistics", "statistics"]
 
 CONFIDENCE = 0.95
-"""Of the intervals in reports."""
+"""Of intervals where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Statistics:
         return self.mean + self.half if math.isfinite(self.half) else self.mean
 
 
-def statistics(values: npt.NDArray[np.float64]) -> Statistics:
+def statistics(values: npt.NDArray[np.float64], confidence: float = CONFIDENCE) -> Statistics:
     """Statistics of some chips' figures; NaN marks those that were not run.
 
     Examples
@@ -57,5 +57,5 @@ def statistics(values: npt.NDArray[np.float64]) -> Statistics:
     with np.errstate(invalid="ignore"):  # infinite figures have no spread
         mean = float(known.mean())
         spread = float(known.std(ddof=1)) if count > 1 else math.nan
-        half = half_width(known.tolist(), CONFIDENCE)
+        half = half_width(known.tolist(), confidence)
     return Statistics(count, mean, spread, half, float(known.min()), float(known.max()))
