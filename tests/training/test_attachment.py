@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import xbarsim as xs
 from xbarsim.errors import DataError
-from xbarsim.training import DropConnect, crossbar_layers, drop_connect, stuck_at_aware
+from xbarsim.training import DropConnect, crossbar_layers, drop_connect, on_chip, stuck_at_aware
 from xbarsim.training.attachment import Projection
 
 
@@ -154,6 +154,21 @@ def test_a_copied_model_has_its_own_iterations():
     attached.remove()
     copied(x)
     assert (copied[0].weight == 0).any()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_compiled_models_have_iterations_too():
+    torch.manual_seed(0)
+    model, x = nn.Linear(30, 20, bias=False), torch.rand(2, 30)
+    compiled = torch.compile(model, backend="eager")
+    chip = xs.Chip.load("ideal").replace({"faults.p_stuck_on": 0.2})
+    for attach in (lambda: drop_connect(model, 0.5), lambda: stuck_at_aware(model, chip), lambda: on_chip(model, chip)):
+        with attach() as attached:
+            seen = [compiled(x).detach() for _ in range(4)]
+            assert len({y.sum().item() for y in seen}) == 4
+            compiled(x).sum().backward()
+            assert (attached.iteration if hasattr(attached, "iteration") else attached.parts[""].iteration) == 5
+    torch.testing.assert_close(compiled(x), x @ model.weight.T)
 
 
 def test_projections_let_several_passes_precede_a_backward_pass():

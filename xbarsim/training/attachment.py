@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,18 @@ from torch.nn.utils import parametrize
 
 from xbarsim.training.layers import CrossbarLayer
 
-__all__ = ["Attached", "Attachment", "Perturbation", "Projection", "unparametrise"]
+__all__ = ["Attached", "Attachment", "Perturbation", "Projection", "uncompiled", "unparametrise"]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def uncompiled(function: F) -> F:
+    """A function that `torch.compile` leaves as it is: counters and the simulator are no operators of PyTorch."""
+    if not torch.compiler.is_compiling():  # what disables takes seconds to load
+        return function
+    disabled: F = torch.compiler.disable(function)
+    return disabled
 
 
 class Perturbation(nn.Module, ABC):
@@ -32,7 +43,7 @@ class Perturbation(nn.Module, ABC):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The weight that the layer computes with."""
-        return self.perturbed(weight) if self.training else weight
+        return uncompiled(self.perturbed)(weight) if self.training else weight
 
     @abstractmethod
     def perturbed(self, weight: Tensor) -> Tensor:
@@ -57,7 +68,7 @@ class Attached(ABC):
 
     def _before(self, model: nn.Module, inputs: Any) -> None:
         if not torch.jit.is_tracing():  # type: ignore[attr-defined]
-            self._begin(model.training)
+            uncompiled(self._begin)(model.training)
 
     @abstractmethod
     def _begin(self, training: bool) -> None:

@@ -22,7 +22,7 @@ from xbarsim.chip import Chip
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro, Ranges
-from xbarsim.training.attachment import Attached
+from xbarsim.training.attachment import Attached, uncompiled
 from xbarsim.training.layers import CrossbarLayer, Exclusion, crossbar_layers
 from xbarsim.training.stuck import check_chip, chip_names, group_names
 from xbarsim.training.windows import axes, columns
@@ -60,7 +60,8 @@ class _ChipLayer:
         check_chip(owner.chip, layer.name, layer.layout)
         if layer.layout.transposed:
             raise DataError(f"layer {layer.name!r}: transposed convolutions do not train on chips; exclude it")
-        self.layer, self.owner, self.ranges = layer, owner, None
+        self.layer, self.owner = layer, owner
+        self.ranges: list[Ranges] | None = None
         self.names = group_names(name, layer.layout.groups)
         self._module: Any = layer.module
         self._axes = [] if isinstance(layer.module, nn.Linear) else axes(layer.module)
@@ -68,20 +69,18 @@ class _ChipLayer:
         self._macros: list[Macro] = []
         self._written: tuple[Any, ...] = ()
 
-    ranges: list[Ranges] | None
-
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's result on the chip."""
         weight = self._module.weight
         lone = bool(self._axes) and x.ndim == len(self._axes) + 1
         given = (x[None] if lone else x).to(weight.dtype)
-        result: Tensor = _Product.apply(given, weight, self._module.bias, self)
+        result: Tensor = uncompiled(_Product.apply)(given, weight, self._module.bias, self)
         return result[0] if lone else result
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Products of a batch, with the bias, which is added digitally."""
         macros = self._programmed(weight)
-        given = x.detach().to("cpu", torch.from_numpy(np.empty(0, macros[0].dtype)).dtype)
+        given = x.detach().to("cpu", torch.float64 if macros[0].dtype == np.float64 else torch.float32)
         found = []
         for group, macro in enumerate(macros):
             levels = torch.from_numpy(macro.quantise(self._part(given, group).numpy()))
