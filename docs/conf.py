@@ -42,6 +42,7 @@ napoleon_attr_annotations = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["torch"]  # described without being there
 python_maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 
