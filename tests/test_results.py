@@ -67,6 +67,14 @@ def test_several_runs_share_a_file(evaluation: Evaluation, tmp_path: Path) -> No
     assert all(run["demo"] for run in runs.values())
 
 
+def test_the_command_is_one_for_a_shell(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["xbarsim", "run", "my net.onnx", "$(id)"])
+    results.write_runs(tmp_path / "r.h5", {"": evaluation}, {})
+    assert results.read_runs(tmp_path / "r.h5")[""]["command"] == "xbarsim run 'my net.onnx' '$(id)'"
+
+
 def test_a_failing_write_leaves_the_old_file(evaluation: Evaluation, tmp_path: Path) -> None:
     path = tmp_path / "r.h5"
     path.write_bytes(b"old")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -124,7 +125,7 @@ def write_runs(
         file.attrs["format"] = FORMAT
         file.attrs["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         file.attrs["versions"] = json.dumps(versions())
-        file.attrs["command"] = " ".join(sys.argv)
+        file.attrs["command"] = shlex.join(sys.argv)
         for key, value in provenance.items():
             file.attrs[key] = "" if value is None else value
         for name, evaluation in runs.items():

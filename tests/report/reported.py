@@ -150,11 +150,12 @@ def hostile() -> xr.Dataset:
     texts = ("study", "name", "question", "command", "created", "versions", "data", "data_sha256", "calibration")
     found.attrs |= dict.fromkeys(texts, HOSTILE) | {"model_sha256": json.dumps({HOSTILE: HOSTILE}), "samples": HOSTILE}
     found.attrs["chip"] = chip.to_toml()
-    return found
+    return found.rename(faults_rate=SHORT)
 
 
 def missing(found: xr.Dataset, *place: int) -> xr.Dataset:
     """The same study without the chips of one point."""
     copy = found.copy(deep=True)
     copy["top-1"].values[place] = math.nan
+    copy["chips"].values[place] = 0
     return copy.assign_attrs(complete=0)

@@ -175,7 +175,8 @@ def test_values_are_shown_at_the_pointer(browser: Any, pages: dict[str, Path]) -
         assert len(set(texts)) == 2 * len(RATES)
         for text in texts:
             assert re.search(
-                r"^failure rate: [\d.]+ %\nmapping: [\w-]+\naccuracy: [\d.]+ % ± [\d.]+ \(95 % interval\)\n", text
+                r"^failure rate: [\d.]+ %\nmapping: [\w-]+\naccuracy: [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\)\n",
+                text,
             )
             assert f"{CHIPS} chips: " in text
         opened.page.mouse.move(5, 5)

@@ -198,6 +198,28 @@ def test_a_file_that_ends_early_is_one_clear_error(xbarsim: Any, studied: Path, 
     assert_one_line_error(xbarsim("report", "study.h5", "-o", "page.html"), "study.h5")
 
 
+@pytest.mark.parametrize("start", range(0, 100, 5))
+def test_a_file_with_a_hole_is_one_clear_error_or_a_report(xbarsim: Any, studied: Path, start: int) -> None:
+    whole = bytearray(studied.read_bytes())
+    first = len(whole) * start // 100
+    last = first + len(whole) // 5
+    whole[first:last] = bytes(len(whole[first:last]))
+    studied.write_bytes(whole)
+    result = xbarsim("report", "study.h5", "-o", "page.html")
+    if result.code:
+        assert_one_line_error(result, "study.h5")
+
+
+def test_attributes_that_cannot_be_listed_are_damaged(
+    xbarsim: Any, studied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any) -> None:
+        raise RuntimeError("Error iterating over attributes")
+
+    monkeypatch.setattr(h5py.AttributeManager, "__iter__", fail)
+    assert_one_line_error(xbarsim("report", "study.h5", "-o", "page.html"), "study.h5: is damaged: ", "iterating")
+
+
 def test_attributes_of_other_kinds_are_texts(studied: Path) -> None:
     damage(studied, question=np.arange(3), created=b"bytes", samples=np.nan, versions=1.5)
     view = read(studied)

@@ -212,6 +212,12 @@ def test_what_is_written_is_read(tmp_path: Path, small: xr.Dataset) -> None:
         xr.testing.assert_identical(read(path), found)
 
 
+def test_the_command_is_one_for_a_shell(tmp_path: Path, small: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["xbarsim", "sweep", "my study.toml", "$(id)"])
+    write(small, tmp_path / "s.h5")
+    assert read(tmp_path / "s.h5").attrs["command"] == "xbarsim sweep 'my study.toml' '$(id)'"
+
+
 def test_any_tool_opens_it(tmp_path: Path, small: xr.Dataset) -> None:
     write(small, tmp_path / "s.h5")
     with xr.open_dataset(tmp_path / "s.h5", engine="h5netcdf") as found:
@@ -282,6 +288,10 @@ def test_files_that_are_no_study(tmp_path: Path, small: xr.Dataset) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["format"] = "xbarsim-run-1"
     with pytest.raises(xs.DataError, match=r"not the file of a study \(xbarsim-study-1\) but 'xbarsim-run-1'"):
+        read(path)
+    with h5py.File(path, "w"):
+        pass
+    with pytest.raises(xs.DataError, match="not the file of a study, or damaged"):
         read(path)
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT

@@ -19,8 +19,10 @@ __all__ = ["BEARABLE", "Answer", "Case", "answer", "cases"]
 BEARABLE = 2.0
 """Points of a percentage that a design may lose in the mean and still counts as bearing something; ours, not a law."""
 
-_NAMED = 6
-"""Cases that a sentence lists."""
+_NAMED = 5
+"""Cases that are listed one by one; of more, the best and the worst."""
+_WINS = 3
+"""Cases that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,23 @@ def cases(view: View, along: int) -> list[Case]:
 def answer(view: View) -> Answer:
     """What the points say about the first metric."""
     metric = view.metrics[0]
-    if np.isnan(view.figures(metric)).all():
+    if not view.counts.any():
         return Answer("No chip is finished yet.")
+    if np.isnan(view.figures(metric)).all():
+        return Answer(f"No chip gave a number for {metric.title}.")
     numeric = next((number for number, axis in enumerate(view.axes) if axis.is_numeric and len(axis.texts) > 1), None)
     if len(view.places) == 1:
         found = Answer(_one(view, metric))
-    elif numeric is not None and metric.share and not np.isnan(view.digital(metric)).all():
+    elif numeric is not None and metric.share and _has_losses(view, metric):
         found = _limits(view, metric, numeric)
     else:
         found = _extremes(view, metric)
     return replace(found, notes=(*found.notes, *_missing(view, metric)))
+
+
+def _has_losses(view: View, metric: Metric) -> bool:
+    """Whether some point has both its chips' and the digital network's figures."""
+    return not np.isnan(view.figures(metric) - view.digital(metric)[..., None]).all()
 
 
 def _one(view: View, metric: Metric) -> str:
@@ -105,34 +114,52 @@ def _limits(view: View, metric: Metric, along: int) -> Answer:
     axis, found = view.axes[along], cases(view, along)
     losses = [_losses(view, metric, case) for case in found]
     texts = [_limit(axis, loss) for loss in losses]
-    lead = f"In the mean, less than {plain(BEARABLE, 0)} points of {metric.title} are lost"
+    bound = f"less than {plain(BEARABLE, 0)} points of {metric.title}"
+    lead = f"In the mean, {bound} are lost"
     notes = _doubt(view, metric)
     if len(found) == 1:
         return Answer(f"{lead} {texts[0]}.", notes=notes)
+    if not (np.array(losses) < BEARABLE).any():
+        return Answer(f"No setting loses {bound} in the mean; the best loses {_best(view, metric)}.", notes=notes)
     if len(found) <= _NAMED:
         items = tuple((case.label, text) for case, text in zip(found, texts, strict=True))
-        return Answer(f"{_least(axis, found, losses)} {lead}:", items, (*_together(view, metric, axis, found), *notes))
+        return Answer(f"{_least(axis, found, losses)}{lead}:", items, (*_together(view, metric, axis, found), *notes))
     borne = [int((loss < BEARABLE).sum()) for loss in losses]
-    best, worst = int(np.argmax(borne)), int(np.argmin(borne))
+    if not (np.array(losses) >= BEARABLE).any():
+        return Answer(f"{lead} at every setting that was run.", notes=notes)
+    known = [number for number, loss in enumerate(losses) if not np.isnan(loss).all()]
+    ranks = sorted(known, key=lambda number: (-borne[number], statistics(losses[number]).mean))
+    best, worst = ranks[0], ranks[-1]
     if borne[best] == borne[worst]:
         often = f"{borne[best]} of {len(axis.texts)} values of {axis.name}"
-        return Answer(f"{lead} at {often} in each of {len(found)} cases.", notes=notes)
+        return Answer(f"{lead} at {often} in each of {len(known)} cases.", notes=notes)
     items = tuple((found[number].label, texts[number]) for number in (best, worst))
-    return Answer(f"{lead} (the cases that bear most and least of {len(found)}):", items, notes)
+    some = f" at some values of {axis.name} in {sum(map(bool, borne))} of {len(known)} cases"
+    return Answer(f"{lead}{some}; those that bear most and least (the others: see the table):", items, notes)
+
+
+def _best(view: View, metric: Metric) -> str:
+    """The least mean loss in points, and where it is."""
+    losses = {p: float(view.digital(metric)[p]) - view.statistics(metric, p).mean for p in view.places}
+    place = min((place for place in losses if not math.isnan(losses[place])), key=lambda place: losses[place])
+    return f"{plain(losses[place], 1)}, at {view.label(place)}"
 
 
 def _least(axis: Axis, found: Sequence[Case], losses: Sequence[npt.NDArray[np.float64]]) -> str:
-    """Which case loses least at how many values."""
+    """Which case loses least at how many values, as a sentence with a space behind it; empty where all are equal."""
     table = np.array(losses)
     shared = ~np.isnan(table).any(axis=0)
     if not shared.any():
-        return f"No {axis.name} was run in all cases."
+        return f"No {axis.name} was run in all cases. "
     often = (table[:, shared] == table[:, shared].min(axis=0)).sum(axis=1)
     first, count = int(np.argmax(often)), int(shared.sum())
+    if (often == count).sum() > 1:
+        return ""
     if often[first] == count:
-        return f"{found[first].label} loses least at every {axis.name} that was run."
-    wins = ", ".join(f"{case.label} at {n}" for case, n in zip(found, often, strict=True) if n)
-    return f"What loses least depends on the {axis.name}: {wins} of {count}."
+        return f"{found[first].label} loses least at every value of {axis.name} that was run. "
+    wins = [f"{case.label} at {n}" for case, n in zip(found, often, strict=True) if n]
+    listed = f": {', '.join(wins)} of {count}" if len(wins) <= _WINS and "," not in found[first].label else ""
+    return f"What loses least depends on the {axis.name}{listed}. "
 
 
 def _together(view: View, metric: Metric, axis: Axis, found: Sequence[Case]) -> tuple[str, ...]:
@@ -175,9 +202,10 @@ def _limit(axis: Axis, losses: npt.NDArray[np.float64]) -> str:
         return "nowhere, as no chip was run"
     if not any(borne):
         least = min(order, key=lambda i: losses[i])
-        return f"at no {axis.name} that was run; least, {plain(float(losses[least]), 1)} points, at {axis.texts[least]}"
+        lost = plain(float(losses[least]), 1)
+        return f"at no value of {axis.name} that was run; least, {lost} points, at {axis.texts[least]}"
     if all(borne):
-        return f"at every {axis.name} that was run, {' to '.join(dict.fromkeys((texts[0], texts[-1])))}"
+        return f"at every value of {axis.name} that was run, {' to '.join(dict.fromkeys((texts[0], texts[-1])))}"
     turns = [i for i in range(1, len(borne)) if borne[i] != borne[i - 1]]
     if len(turns) > 1:
         good = ", ".join(text for text, is_good in zip(texts, borne, strict=True) if is_good)
@@ -224,11 +252,13 @@ def _overlap(one: Statistics, other: Statistics) -> bool:
 
 
 def _missing(view: View, metric: Metric) -> tuple[str, ...]:
-    """Points that have no chips yet."""
-    values = view.figures(metric)
-    empty = sum(bool(np.isnan(values[place]).all()) for place in view.places)
+    """Points that have no chips yet, and chips that gave no number."""
+    silent, empty = view.silent(metric), int((view.counts == 0).sum())
+    notes = []
+    if silent:
+        notes.append(f"{silent} of {view.counts.sum()} chips gave no number for {metric.title}.")
     if empty:
-        return (f"{empty} of {len(view.places)} points have no finished chip and are left out.",)
-    if not view.complete:
-        return ("The study is not complete: more chips may change this.",)
-    return ()
+        notes.append(f"{empty} of {len(view.places)} points have no finished chip and are left out.")
+    elif not view.complete:
+        notes.append("The study is not complete: more chips may change this.")
+    return tuple(notes)

@@ -101,7 +101,10 @@ def axis_of(dataset: xr.Dataset, dim: str) -> Axis:
 
 
 def _title(field: str, long_name: str, dim: str) -> str:
-    """A short name: the usual one, what the file says, or the field."""
+    """A short name: the one that the study gives, the usual one, what the file says, or the field."""
+    usual = "design" if field == "chip" else field.replace(".", "_")
+    if dim != usual:  # the study's author named it
+        return dim.replace("_", " ")
     if field in _NAMES:
         return _NAMES[field]
     return long_name if 0 < len(long_name) <= _SHORT else field if 0 < len(field) <= _SHORT else dim

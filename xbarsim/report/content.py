@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from xbarsim.errors import DataError
 from xbarsim.report.answer import Answer, answer
 from xbarsim.report.curves import Curves, curves
@@ -116,8 +114,7 @@ def _chart(view: View, metric: Metric) -> Curves | Strips:
 
 
 def _facts(view: View) -> tuple[tuple[str, str], ...]:
-    chips = int(np.isfinite(view.figures(view.metrics[0])).sum())
-    facts = [("simulated chips", grouped(chips))]
+    facts = [("simulated chips", grouped(int(view.counts.sum())))]
     if len(view.places) > 1:
         facts.append(("points", grouped(len(view.places))))
     names = {"model": "network", "data": "data", "samples": "samples"}

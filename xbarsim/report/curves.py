@@ -14,6 +14,7 @@ from xbarsim.report.marks import (
     STYLES,
     Mark,
     capital,
+    cut_at,
     dots_of,
     ends,
     mark_of,
@@ -77,7 +78,8 @@ def curves(view: View, metric: Metric, along: int) -> Curves:
     drawing = _Drawing(view, metric, along)
     panels = tuple(drawing.panel(title, [case for _, case in lines]) for title, lines in groups[:_PANELS])
     labels = tuple((style, label) for style, (label, _) in enumerate(groups[0][1]) if label)
-    notes = ["a mark is the mean of all chips, the bar its 95 % confidence interval, the band their standard deviation"]
+    interval = f"95 % confidence interval{cut_at(metric)}"
+    notes = [f"a mark is the mean of all chips, the bar its {interval}, the band their standard deviation"]
     notes += ["each dot is a chip"] if drawing.has_dots else []
     notes += [f"the first {len(panels)} of {len(groups)} panels are shown"] if len(panels) < len(groups) else []
     axis = view.axes[along]
@@ -139,11 +141,11 @@ class _Drawing:
             if not math.isfinite(found.mean):
                 continue
             at = x.at(float(self.values[index]))
-            marks.append((at, mark_of(y, found, style, tip_of(self.view, self.metric, place))))
+            marks.append((at, mark_of(y, found, style, tip_of(self.view, self.metric, place), self.metric)))
             middle.append((at, y.at(found.mean)))
             wide = found.spread if math.isfinite(found.spread) else 0.0
-            upper.append((at, min(1.0, y.at(found.mean + wide))))
-            lower.append((at, max(0.0, y.at(found.mean - wide))))
+            upper.append((at, min(1.0, y.at(self.metric.within(found.mean + wide)))))
+            lower.append((at, max(0.0, y.at(self.metric.within(found.mean - wide)))))
             # beside each other where several lines have dots at one place
             beside = at + 0.012 * (style - 0.5 * (count - 1))
             dots += [(beside + 0.008 * shift, y.at(value)) for value, shift in shifted(self.figures[place])]

@@ -22,6 +22,7 @@ __all__ = [
     "STYLES",
     "Mark",
     "capital",
+    "cut_at",
     "dots_of",
     "ends",
     "mark_of",
@@ -50,9 +51,10 @@ class Mark:
     tip: str
 
 
-def mark_of(scale: Scale, found: Statistics, style: int, tip: str) -> Mark:
-    """The mean with its confidence interval, cut at the ends of the scale."""
-    low, high = (min(max(scale.at(end), 0.0), 1.0) for end in (found.low, found.high))
+def mark_of(scale: Scale, found: Statistics, style: int, tip: str, metric: Metric | None = None) -> Mark:
+    """The mean with its confidence interval, cut where the metric and the scale end."""
+    ends = (found.low, found.high) if metric is None else map(metric.within, (found.low, found.high))
+    low, high = (min(max(scale.at(end), 0.0), 1.0) for end in ends)
     return Mark(scale.at(found.mean), low, high, style, tip)
 
 
@@ -60,14 +62,20 @@ def tip_of(view: View, metric: Metric, place: tuple[int, ...]) -> str:
     """All that is known about a metric at a point, line by line."""
     found, digital = view.statistics(metric, place), float(view.digital(metric)[place])
     lines = [f"{axis.name}: {axis.texts[i]}" for axis, i in zip(view.axes, place, strict=True)]
-    interval = f" ± {metric.text(found.half)} (95 % interval)" if math.isfinite(found.half) else ""
+    interval = f" (95 % interval {metric.interval(found)})" if math.isfinite(found.half) else ""
     lines.append(f"{metric.title}: {metric.text(found.mean)}{metric.unit}{interval}")
     if found.chips > 1:
         lines.append(f"standard deviation: {metric.text(found.spread)}")
-        lines.append(f"{grouped(found.chips)} chips: {metric.text(found.least)} to {metric.text(found.greatest)}")
+        chips = grouped(int(view.counts[place]))
+        lines.append(f"{chips} chips: {metric.text(found.least)} to {metric.text(found.greatest)}")
     if not math.isnan(digital) and metric.best is None:
         lines.append(f"digital network: {metric.text(digital)}{metric.unit}")
     return "\n".join(lines)
+
+
+def cut_at(metric: Metric) -> str:
+    """Where intervals are cut, for a note; empty where they are not."""
+    return ", cut at 0 and 100 %" if metric.share else ""
 
 
 def reference_text(metric: Metric, digital: Array) -> str:

@@ -60,8 +60,10 @@ def _attributes(path: Path) -> dict[str, Any]:
             attrs = dict(file.attrs)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or 'not a readable HDF5 file, or damaged'}") from None
+    except Exception as error:  # of damaged attributes
+        raise DataError(f"{path}: is damaged: {legible(first_line(error), 200)}") from None
     if attrs.get("format") not in (RUN_FORMAT, STUDY_FORMAT):
-        found = legible(attrs["format"], 50) if "format" in attrs else "nothing that says what it is"
+        found = legible(attrs["format"], 50) if "format" in attrs else "nothing that says what it is (is it damaged?)"
         raise DataError(f"{path}: holds neither a study ({STUDY_FORMAT}) nor runs ({RUN_FORMAT}) but {found}")
     return attrs
 
@@ -103,7 +105,7 @@ def _dataset(run: Mapping[str, Any]) -> xr.Dataset:
 
     data: Mapping[str, npt.NDArray[Any]] = run["data"]
     chips = np.arange(len(data["chip"]))
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = {"chips": ((), len(chips))}
     digital = run["digital"]
     metrics = [key.removeprefix(_PREFIX) for key in data if key.startswith(_PREFIX)]
     # the file has no order; those that labels judge say more than the others

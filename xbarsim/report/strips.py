@@ -10,6 +10,7 @@ from xbarsim.report.marks import (
     STYLES,
     Mark,
     capital,
+    cut_at,
     dots_of,
     ends,
     mark_of,
@@ -58,9 +59,7 @@ def strips(view: View, metric: Metric) -> Strips:
     """A metric of points without an order."""
     figures, digital = view.figures(metric), view.digital(metric)
     every = {place: view.statistics(metric, place) for place in view.places[:_ROWS]}
-    # no chip is right more often than always
-    most = 100.0 if metric.share else math.inf
-    reach = [min(max(end, 0.0 if metric.share else -math.inf), most) for end in _reach(every.values())]
+    reach = [metric.within(end) for end in _reach(every.values())]
     x = scale_of([*ends(figures), *ends(digital), *reach], least=1.0 if metric.share else 0.0)
     rows = []
     for place, found in every.items():
@@ -70,12 +69,12 @@ def strips(view: View, metric: Metric) -> Strips:
             Row(
                 view.label(place) or "all chips",
                 f"{metric.text(found.mean)}{metric.unit}",
-                (mark_of(x, found, 0, tip_of(view, metric, place)),) if known else (),
+                (mark_of(x, found, 0, tip_of(view, metric, place), metric),) if known else (),
                 dots_of((x.at(value), 0.5 + 0.5 * shift) for value, shift in shifted(figures[place])),
                 x.at(own) if math.isfinite(own) else None,
             )
         )
-    note = "Each dot is a chip; a mark is their mean, the bar its 95 % confidence interval."
+    note = f"Each dot is a chip; a mark is their mean, the bar its 95 % confidence interval{cut_at(metric)}."
     note = _cut(note, view.places, "points")
     reference = reference_text(metric, digital)
     return Strips(capital(metric.title), title_of(metric), x.ticks(5), (), reference, tuple(rows), note)

@@ -48,16 +48,21 @@ def point_table(view: View, metric: Metric) -> Table:
     has_digital = metric.best is None and not np.isnan(digital).all()
     unit = " [%]" if metric.share else ""
     head = [axis.name for axis in view.axes]
-    head += ["chips", f"mean{unit}", "± 95 %", "std", "least", "greatest"]
+    head += ["chips", f"mean{unit}", "95 % interval", "std", "least", "greatest"]
     if has_digital:
         head += [f"digital{unit}", "loss"]
     rows = []
     for place in view.places[:_POINTS]:
         found, own = statistics(figures[place]), float(digital[place])
-        values = [found.mean, found.half, found.spread, found.least, found.greatest]
+        values = [found.spread, found.least, found.greatest]
         values += [own, own - found.mean] if has_digital else []
-        rows.append((*_where(view, place), grouped(found.chips), *map(metric.text, values)))
-    explained = "± 95 %: half of the confidence interval of the mean (Student's t); std: standard deviation of chips."
+        chips, mean = grouped(int(view.counts[place])), metric.text(found.mean)
+        rows.append((*_where(view, place), chips, mean, metric.interval(found), *map(metric.text, values)))
+    explained = "95 % interval: confidence interval of the mean (Student's t"
+    explained += ", cut at 0 and 100 %)" if metric.share else ")"
+    explained += "; std: standard deviation of chips."
+    if silent := view.silent(metric):
+        explained += f" {grouped(silent)} of {grouped(int(view.counts.sum()))} chips gave no number."
     return Table(_capital(metric.title), tuple(head), tuple(rows), len(view.axes), _noted(view, explained))
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +51,16 @@ class Metric:
         """What stands behind its numbers."""
         return " %" if self.share else ""
 
+    def within(self, value: float) -> float:
+        """An end of an interval, where figures can be: shares are from 0 to 100 %."""
+        return min(max(value, 0.0), 100.0) if self.share else value
+
+    def interval(self, found: Statistics) -> str:
+        """The confidence interval of a mean as text, without its unit; a dash where there is none."""
+        if not math.isfinite(found.half):
+            return "–"
+        return f"{self.text(self.within(found.low))} to {self.text(self.within(found.high))}"
+
     def text(self, value: float) -> str:
         """A figure as text, without its unit."""
         return plain(value, 2) if self.share else significant(value, 5)
@@ -72,7 +84,7 @@ class View:
     provenance: tuple[tuple[str, str], ...]
     """What it takes to repeat it, by name."""
     command: str
-    """The command line that made the file."""
+    """The command line that made the file, quoted for a shell."""
     study: str
     """The study's file; empty for runs."""
     complete: bool
@@ -108,13 +120,21 @@ class View:
             np.unique(np.linspace(0, size - 1, n).round()).astype(int)
             for size, n in zip(self.shape, counts, strict=True)
         ]
-        figures = self.figures(self.metrics[0])
         chosen = [tuple(int(axis[i]) for axis, i in zip(along, index, strict=True)) for index in np.ndindex(*counts)]
-        return [place for place in chosen if not np.isnan(figures[place]).all()]
+        return [place for place in chosen if self.counts[place]]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(axes): finished chips."""
+        return self._array("chips").astype(np.int64)
 
     def figures(self, metric: Metric) -> Array:
-        """(axes, chips): each chip's figure, in percent for shares; NaN for chips that were not run."""
+        """(axes, chips): each chip's figure, in percent for shares; NaN for chips without one."""
         return self._array(metric.name, "chip") * (100.0 if metric.share else 1.0)
+
+    def silent(self, metric: Metric) -> int:
+        """Finished chips of all points whose figure is no number."""
+        return max(0, int(self.counts.sum() - (~np.isnan(self.figures(metric))).sum()))
 
     def statistics(self, metric: Metric, place: tuple[int, ...]) -> Statistics:
         """Statistics of the chips of a point."""
@@ -196,13 +216,24 @@ def view_of(
         layers=tuple(legible(name, 200) for name in layers),
         portraits={legible(labels.get(label, label), 300): portrait for label, portrait in portraits.items()},
         provenance=tuple(_provenance(attrs)),
-        command=re.sub(r"^\S*?(__main__\.py|/xbarsim)(?=\s)", "xbarsim", attrs.get("command", "")),
+        command=_command(attrs.get("command", "")),
         study=attrs.get("study", ""),
         origin=legible(origin, 200),
         chips=chips or {},
         complete=bool(int(dataset.attrs.get("complete", 1))),
         dataset=dataset,
     )
+
+
+def _command(text: str) -> str:
+    """A command line in which nothing but words is left for a shell to read, whatever the file says."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote without its end
+        words = text.split()
+    if words and PurePath(words[0]).name in ("__main__.py", "xbarsim"):
+        words[0] = "xbarsim"
+    return shlex.join(words)
 
 
 def _labels(dataset: xr.Dataset, axes: Sequence[Axis]) -> dict[str, str]:

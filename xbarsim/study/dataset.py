@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -233,7 +234,7 @@ def encoded(dataset: xr.Dataset) -> io.BytesIO:
     pictures = [str(name) for name in dataset.variables if str(name).startswith(PREFIX)]
     added = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "versions": json.dumps(versions()),
     }
     rest = dataset.drop_vars([*pictures, *({"portrait"} & set(dataset.coords))]).assign_attrs(added | dataset.attrs)
@@ -270,6 +271,8 @@ def read(path: str | Path) -> xr.Dataset:
         path.stat()
         with h5py.File(path) as file:
             found = file.attrs.get("format")
+            if found is None:
+                raise DataError(f"{path}: does not say what it is: not the file of a study, or damaged")
             if found != FORMAT:
                 raise DataError(f"{path}: not the file of a study ({FORMAT}) but {str(found)[:50]!r}")
             has_pictures = _GROUP in file
