@@ -22,7 +22,7 @@ __all__ = ["Closeup", "Histogram", "Picture", "closeups"]
 
 _PANELS = 40
 """Layers that are shown at most, of all chips together."""
-_PALETTE = ((0, 0, 0, 0), (128, 128, 128, 56), (213, 94, 0, 255), (0, 114, 178, 255))
+_PALETTE = ((0, 0, 0, 0), (227, 227, 227, 255), (213, 94, 0, 255), (0, 114, 178, 255))
 """No cell, good, stuck-on, stuck-off: red, green, blue, opacity."""
 
 
