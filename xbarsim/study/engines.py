@@ -20,6 +20,8 @@ __all__ = ["Cluster", "Engine", "Here", "Processes", "engine_of"]
 _AHEAD = 2
 """Units for each worker of a cluster that are under way at once, so that none waits for the network."""
 
+_OF_TERMINAL = {signal.SIGINT, signal.SIGHUP}
+
 _CONNECT = "10 s"
 
 
@@ -81,8 +83,8 @@ class Processes:
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Hand it to the first worker that is free."""
-        # processes that start now do not see an interrupt of the terminal, which is sent to all processes in front
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # processes that start now do not see an interrupt or the end of the terminal, sent to all processes in front
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
         try:
             if self._executor is None:
                 self._executor = self._started()
@@ -111,8 +113,9 @@ class Processes:
 
 def _begin(parent: int) -> None:
     """Prepare a worker: interrupts are the parent's business, and without it there is nothing to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _OF_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINAL)
 
     def watch() -> None:
         while os.getppid() == parent:
