@@ -52,7 +52,8 @@ def test_a_study_is_run_listed_and_left_alone(xbarsim: Any, folder: Path) -> Non
     assert len(lines) == 4, "a line for each point"
     assert sorted(line[:4] for line in lines) == ["1/4 ", "2/4 ", "3/4 ", "4/4 "]
     values = found["top-1"].sel(faults_p_stuck_on=0.02, mapping_kind="differential").values
-    text = f"faults_p_stuck_on = 0.02, mapping_kind = differential: top-1 {100 * values.mean():.2f} % +- {100 * values.std(ddof=1):.2f}, "
+    figures = f"{100 * values.mean():.2f} % +- {100 * values.std(ddof=1):.2f}"
+    text = f"faults_p_stuck_on = 0.02, mapping_kind = differential: top-1 {figures}, "
     assert any(text in line and line.endswith(" 4 chips") for line in lines)
     assert "top-1 [%] of Stuck cells" in done.out
     half = half_width(values, 0.95)

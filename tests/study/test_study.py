@@ -260,7 +260,9 @@ WRONG = {
     "name with NUL": ('name = "a\\u0000b"\n' + HEAD + BITS, "name = 'a\\x00b' holds characters"),
     "question with NUL": ('question = "a\\u0000b"\n' + HEAD + BITS, "question = 'a\\x00b' holds characters"),
     "value with NUL": (
-        HEAD + AXIS + 'name = "x"\nlabels = ["a"]\nzip = {description = ["a\\u0000b"]}\n', "description = ", "holds no NUL"
+        HEAD + AXIS + 'name = "x"\nlabels = ["a"]\nzip = {description = ["a\\u0000b"]}\n',
+        "description = ",
+        "holds no NUL",
     ),
     "no list": (HEAD + 'metrics = "top-1"\n' + BITS, "metrics = 'top-1' is not valid: input should be a list"),
     "values are a list": (HEAD + AXIS + 'field = "adc.bits"\nvalues = 4\n', "values = 4", "input should be a list"),

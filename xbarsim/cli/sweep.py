@@ -204,10 +204,10 @@ def _print(found: xr.Dataset, study: Study) -> None:
         table.add_column(head, justify="right" if head in heads else "left")
     for row in rows[:_ROWS]:
         one = row["metrics"][name]
-        low, high = one["interval"] or (None, None)
-        if percent and low is not None:  # no share is beyond, though Student's t is
-            low, high = max(low, 0.0), min(high, 1.0)
-        interval = "" if low is None else f"{_figure(low, percent)} to {_figure(high, percent)}"
+        ends = one["interval"] or ()
+        if percent:  # Student's t goes beyond, no share does
+            ends = [min(max(end, 0.0), 1.0) for end in ends]
+        interval = " to ".join(_figure(end, percent) for end in ends)
         figures = (_figure(one["mean"], percent), _figure(one["std"], percent), interval)
         table.add_row(
             *map(_text, row["values"].values()), str(row["chips"]), *figures, _figure(one["digital"], percent)
