@@ -616,6 +616,10 @@ def test_files_that_are_no_chip_are_named(tmp_path):
     with pytest.raises(ChipError) as caught:
         Chip.load(tmp_path / "folder.toml")
     assert str(caught.value) == f"{tmp_path / 'folder.toml'}: Is a directory"
+    os.mkfifo(tmp_path / "pipe.toml")  # nobody writes to it: opening it would wait forever
+    with pytest.raises(ChipError) as caught:
+        Chip.load(tmp_path / "pipe.toml")
+    assert str(caught.value) == f"{tmp_path / 'pipe.toml'}: is not a regular file; give a chip file"
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ChipError) as caught:
         Chip.load(tmp_path / "binary.toml")

@@ -52,11 +52,12 @@ def test_a_study_is_run_listed_and_left_alone(xbarsim: Any, folder: Path) -> Non
     assert len(lines) == 4, "a line for each point"
     assert sorted(line[:4] for line in lines) == ["1/4 ", "2/4 ", "3/4 ", "4/4 "]
     values = found["top-1"].sel(faults_p_stuck_on=0.02, mapping_kind="differential").values
-    text = f"faults_p_stuck_on = 0.02, mapping_kind = differential: top-1 {values.mean():.4g}"
+    figures = f"{100 * values.mean():.2f} % +- {100 * values.std(ddof=1):.2f}"
+    text = f"faults_p_stuck_on = 0.02, mapping_kind = differential: top-1 {figures}, "
     assert any(text in line and line.endswith(" 4 chips") for line in lines)
     assert "top-1 [%] of Stuck cells" in done.out
     half = half_width(values, 0.95)
-    low, high = 100 * (values.mean() - half), 100 * (values.mean() + half)
+    low, high = max(100 * (values.mean() - half), 0.0), min(100 * (values.mean() + half), 100.0)
     row = f"{100 * values.mean():.2f}   {100 * values.std(ddof=1):>5.2f}   {low:.2f} to {high:.2f}"
     assert " ".join(row.split()) in " ".join(done.out.split())
     assert done.out.endswith("written: s.h5\n")
@@ -68,6 +69,8 @@ def test_a_study_is_run_listed_and_left_alone(xbarsim: Any, folder: Path) -> Non
         "finished": 4,
         "chips": 4,
     }
+    anew = xbarsim("sweep", "study.toml", "--out", "s.h5", "--dry-run", "--force")
+    assert "4 points, 0 of 16 chips are finished" in anew.out
     before = (folder / "s.h5").read_bytes()
     again = xbarsim("sweep", "study.toml", "--out", "s.h5")
     assert again.code == 0
@@ -100,6 +103,22 @@ def test_results_for_programs(xbarsim: Any, folder: Path) -> None:
         assert point["metrics"]["top-1"]["digital"] == float(at["digital_top-1"])
         assert point["metrics"]["mse"]["digital"] is None
     assert json.loads(xbarsim("sweep", "study.toml", "--out", "s.h5", "--json").out)["computed"] == 0
+
+
+def test_a_stopping_rule_says_how_many_chips_there_may_be(xbarsim: Any, folder: Path) -> None:
+    (folder / "study.toml").write_text(STUDY.replace("chips = 4", "chips = 9") + "[stop]\nwidth = 0.1\nat_least = 3\n")
+    listed = xbarsim("sweep", "study.toml", "--out", "s.h5", "--dry-run")
+    assert "4 points, 0 of at least 12, at most 36 chips are finished" in listed.out
+
+
+def test_intervals_of_shares_are_shown_as_shares(xbarsim: Any, folder: Path) -> None:
+    (folder / "study.toml").write_text(STUDY.replace("0.02, 0.1", "0.3").replace("limit = 20", "limit = 2"))
+    text = xbarsim("sweep", "study.toml", "--out", "s.h5", "--workers", "1").out
+    points = json.loads(xbarsim("sweep", "study.toml", "--out", "s.h5", "--json").out)["points"]
+    ends = [100 * end for point in points for end in point["metrics"]["top-1"]["interval"]]
+    assert min(ends) < 0.0, "else nothing is tested"
+    assert f"{min(ends):.2f} to" not in text
+    assert " 0.00 to" in text
 
 
 def test_one_chip_has_no_spread(xbarsim: Any, folder: Path) -> None:
@@ -140,8 +159,8 @@ def test_more_chips_need_the_word(xbarsim: Any, folder: Path) -> None:
     ("change", "arguments", "fragments"),
     [
         (("p_stuck_on", "p_stick_on"), [], ["study.toml", "faults_p_stick_on", "p_stick_on"]),
-        (("lenet5", "lenet6"), [], ["lenet6", "no such file"]),
-        (("fashion-mnist-1000", "mnist"), [], ["mnist", "no such file"]),
+        (("lenet5", "lenet6"), [], ["model = 'lenet6': no such file"]),
+        (("fashion-mnist-1000", "mnist"), [], ["data = 'mnist': no such file"]),
         (("0.02, 0.1", "0.02, 2.0"), [], ["study.toml", "p_stuck_on = 2.0"]),
         (("", ""), ["--out", "none/s.h5"], ["none/s.h5", "does not exist"]),
         (("", ""), ["--out", "/proc/s.h5"], ["/proc/s.h5", "not writable"]),
@@ -151,6 +170,13 @@ def test_more_chips_need_the_word(xbarsim: Any, folder: Path) -> None:
         (("", ""), ["--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], ["workers or scheduler"]),
         (('"top-1", "mse"', '"nothing:here"'), [], ["nothing", "no module"]),
         (('"top-1", "mse"', '"label-mse"'), [], ["label-mse"]),
+        (('"top-1", "mse"', '"top-11"'), ["--dry-run"], ["error: metric 'top-11': the output has 10 classes only"]),
+        (("limit = 20", 'limit = 20\noutput = "x"'), ["--dry-run"], ["no output 'x'"]),
+        (("limit = 20", 'limit = 20\npath = "bit-serial"'), ["--dry-run"], ["p_stuck_on = 0.02", "'bit-serial'"]),
+        (("limit = 20", 'limit = 20\ncalibration = "nope"'), ["--dry-run"], ["calibration = 'nope': no such file"]),
+        (("", ""), ["--extend", "--force", "--dry-run"], ["--extend", "--force", "give one of them"]),
+        (("", ""), ["--out", "s.txt", "--dry-run"], ["s.txt", "give a name with .h5 or .hdf5"]),
+        (("", ""), ["--out", ""], ["the name of an output is empty"]),
     ],
 )
 def test_what_is_wrong_is_one_line(

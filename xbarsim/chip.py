@@ -22,6 +22,7 @@ from xbarsim.converters import Adc, Dac
 from xbarsim.device import Device
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import Faults
+from xbarsim.files import read_text
 from xbarsim.mapping import Differential, Mapping, OffsetColumn
 from xbarsim.placement import Rule
 from xbarsim.spec import Count, Spec, explain, override
@@ -212,14 +213,8 @@ class Chip(Spec):
         path = _PRESETS / f"{name}.toml" if str(name) in Chip.presets() else Path(name)
         if path.suffix != ".toml":
             raise ChipError(f"no chip preset {str(name)!r}; presets: {', '.join(Chip.presets())}; or give a .toml file")
-        try:
-            if path.stat().st_size > _CHIP_BYTES:
-                raise ChipError(f"{path}: larger than {_CHIP_BYTES >> 20} MB, not a chip file")
-            return Chip.from_toml(path.read_text("utf-8-sig"), origin=str(path), folder=path.parent)
-        except OSError as error:
-            raise ChipError(f"{path}: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise ChipError(f"{path}: not a text file") from None
+        text = read_text(path, _CHIP_BYTES, "a chip file", ChipError)
+        return Chip.from_toml(text, origin=str(path), folder=path.parent)
 
     @staticmethod
     def from_toml(text: str, *, origin: str = "", folder: Path | None = None) -> Chip:

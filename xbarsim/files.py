@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError, OutputError, XbarsimError
 
-__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_columns", "read_npz", "remove_leftovers"]
+__all__ = ["NPZ_BYTES", "check_output", "new_file", "read_columns", "read_npz", "read_text", "remove_leftovers"]
 
 NPZ_BYTES = 4 << 30
 """What an NPZ file may unpack to where nothing else is said."""
@@ -42,6 +42,8 @@ def check_output(path: str | Path, *, force: bool = False) -> Path:
         It exists and ``force`` is not set, it is a folder or a device, or its folder is missing or not writable.
     """
     try:
+        if not str(path):
+            raise OutputError("the name of an output is empty; give a file name")
         target = Path(path).resolve()
         if target.is_dir():
             raise OutputError(f"{path}: is a folder; give a file name")
@@ -190,6 +192,29 @@ def _read_member(
         return array
 
 
+def read_text(path: Path, limit: int, what: str, error: type[XbarsimError] = DataError) -> str:
+    """The text of a regular file of up to ``limit`` bytes, UTF-8; no more than that is ever read.
+
+    Raises
+    ------
+    error
+        The file is missing, no regular file, larger than ``what`` it should be, or not text.
+    """
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # devices and pipes may never end
+            raise error(f"{path}: is not a regular file; give {what}")
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as failure:
+        raise error(f"{path}: {failure.strerror or failure}") from None
+    if len(content) > limit:
+        raise error(f"{path}: larger than {limit >> 20} MB, not {what}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise error(f"{path}: not a text file") from None
+
+
 def read_columns(path: Path, columns: tuple[str, ...], *, every: bool = True) -> dict[str, list[float]]:
     """Columns of a table in a CSV file with a header, or arrays of these names in an NPZ file.
 
@@ -206,9 +231,8 @@ def read_columns(path: Path, columns: tuple[str, ...], *, every: bool = True) ->
             arrays = read_npz(path, _TABLE_BYTES)
             wanted = columns if every else [name for name in columns if name in arrays] or columns
             return {name: arrays[name].astype(np.float64, casting="same_kind").ravel().tolist() for name in wanted}
-        if path.stat().st_size > _TABLE_BYTES:
-            raise DataError(f"{path}: larger than {_TABLE_BYTES >> 20} MB; a table has the columns {names}")
-        rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig")), skipinitialspace=True))
+        text = read_text(path, _TABLE_BYTES, f"a table with the columns {names}")
+        rows = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
         if any(None in row or None in row.values() for row in rows):
             raise ValueError("a row has more or fewer entries than the header")
         wanted = columns if every or not rows else [name for name in columns if name in rows[0]] or columns

@@ -136,22 +136,10 @@ class Reference:
         MetricError
             A metric is unknown, or does not fit the output or the labels.
         """
-        metrics = None if wanted is None else metrics_of(wanted)
-        (output,) = network.select_outputs([output] if output is not None else [next(iter(network.outputs))])
+        reference, first = Reference.check(network, chip, data, wanted, output)
+        metrics, output = reference.metrics, reference.output
         names = [layer.name for layer in network.partition_for(chip).layers]
-        reference = Reference(network, chip, data, output, metrics or (), {}, 1, {}, {}, None)
-        first = reference.run(0, 1, names)
-        shape, size = first[output].shape[1:], first[output].nbytes
-        if metrics is None:
-            metrics = default_metrics(shape, data.labels)
-        for metric in metrics:
-            try:
-                metric.check(shape, data.labels)
-            except MetricError as error:
-                raise MetricError(f"{data.path}: output {output!r}: {error}") from None
-            if metric.whole and size * data.n_samples > _KEPT_BYTES:
-                need = f"{size * data.n_samples / 1e9:,.1f} GB, the limit is {_KEPT_BYTES / 1e9:,.1f} GB"
-                raise MetricError(f"metric {metric.name!r}: the outputs of all samples take {need}; limit the samples")
+        size = first[output].nbytes
         monitored = max(
             1, min(monitor, data.n_samples, _MONITORED_BYTES // max(1, sum(a.nbytes for a in first.values())))
         )
@@ -165,6 +153,33 @@ class Reference:
         signal = {output: sum(power(found.part(0, monitored)), 0.0)}
         signal |= {name: sum((power(one[np.newaxis])[0] for one in ones), 0.0) for name, ones in layers.items()}
         return replace(found, signal=signal)
+
+    @staticmethod
+    def check(
+        network: Network,
+        chip: Chip,
+        data: Dataset,
+        wanted: Sequence[str | Callable[..., Any] | Metric] | None = None,
+        output: str | None = None,
+    ) -> tuple[Reference, dict[str, Array]]:
+        """A reference without figures, and its output and layers' results of the first sample; errors as of `of`."""
+        metrics = None if wanted is None else metrics_of(wanted)
+        (output,) = network.select_outputs([output] if output is not None else [next(iter(network.outputs))])
+        names = [layer.name for layer in network.partition_for(chip).layers]
+        reference = Reference(network, chip, data, output, metrics or (), {}, 1, {}, {}, None)
+        first = reference.run(0, 1, names)
+        shape, size = first[output].shape[1:], first[output].nbytes
+        if metrics is None:
+            metrics = default_metrics(shape, data.labels)
+        for metric in metrics:
+            try:
+                metric.check(shape, data.labels)
+            except MetricError as error:
+                raise MetricError(f"{error} (output {output!r}, data {data.path})") from None
+            if metric.whole and size * data.n_samples > _KEPT_BYTES:
+                need = f"{size * data.n_samples / 1e9:,.1f} GB, the limit is {_KEPT_BYTES / 1e9:,.1f} GB"
+                raise MetricError(f"metric {metric.name!r}: the outputs of all samples take {need}; limit the samples")
+        return replace(reference, metrics=metrics), first
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -164,9 +164,9 @@ def build(root: type[T], data: Any, origin: str = "") -> T:
 
 def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: str = "") -> str:
     """One line for the first thing that is wrong in ``data``: field, value, and what would be valid."""
-    first = error.errors(include_url=False)[0]
+    first = _most_telling(root, data, error.errors(include_url=False))
     path, owners, members = _walk(root, data, first["loc"])
-    name = ".".join(path) or "chip"
+    name = ".".join(path) if path else "chip"
     kind, message, value = first["type"], first["msg"], first.get("input")
     if kind == "extra_forbidden":
         parent = ".".join(path[:-1])
@@ -188,6 +188,7 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
         text = message.removeprefix("Value error, ")
         text = text if text.startswith(name) or name == "chip" else f"{name}: {text}"
     else:
+        message = _PLAIN.get(kind, message)
         text = f"{name} = {value!r} is not valid: {message[0].lower()}{message[1:]}"
         unit = _unit(owners, path[-1]) if path else None
         text += f" [{unit}]" if unit else ""
@@ -195,6 +196,18 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
     more = len({tuple(_walk(root, data, item["loc"])[0]) for item in error.errors(include_url=False)}) - 1
     text += f" (and {more} more)" if more else ""
     return f"{origin}: {text}" if origin else text
+
+
+_PLAIN = {"tuple_type": "input should be a list", "dict_type": "input should be a table of fields and values"}
+"""What files call Python's types."""
+
+
+def _most_telling(root: type[BaseModel], data: Any, errors: list[Any]) -> Any:
+    """The first error; of several about one field, which are its alternatives, the one that comes closest."""
+    path = _walk(root, data, errors[0]["loc"])[0]
+    alike = [error for error in errors if _walk(root, data, error["loc"])[0] == path]
+    # a number that is out of bounds is nearer than one that is no number, and any number nearer than whole ones
+    return min(alike, key=lambda error: (error["type"].endswith("_type"), error["type"] == "int_type"))
 
 
 def _walk(

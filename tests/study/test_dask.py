@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import xarray as xr
@@ -58,5 +63,43 @@ def test_a_scheduler_that_is_not_there(monkeypatch):
         study().run(scheduler="tcp://127.0.0.1:1")
     with pytest.raises(StudyError, match=r"no Dask scheduler at nonsense://x: "):
         study().run(scheduler="nonsense://x")
+    # no client is made: one would be waited for when it is deleted
+    monkeypatch.setattr(distributed, "Client", None)
+    for address in ("foo", "127.0.0.1"):
+        with pytest.raises(StudyError, match=rf"no Dask scheduler at {address}: missing port number"):
+            study().run(scheduler=address)
+
+
+def test_a_scheduler_that_is_gone_is_told_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    handler = logging.Handler()
+    handler.emit = told.append
+    log = logging.getLogger("distributed.client")
+    log.addHandler(handler)
+    code = "from distributed.cli.dask_scheduler import main; main()"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", "where.json"]
+    with subprocess.Popen([sys.executable, "-c", code, *options], stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + 60
+            while not (tmp_path / "where.json").exists() and time.monotonic() < end:
+                time.sleep(0.1)
+            address = json.loads((tmp_path / "where.json").read_text())["address"]
+            engine = engines.Cluster(address)
+            try:
+                process.kill()
+                process.wait()
+                end = time.monotonic() + 60
+                while engine._client.status == "running" and time.monotonic() < end:
+                    time.sleep(0.1)
+                for ask in (engine.restart, lambda: engine.room):
+                    with pytest.raises(StudyError, match=f"the Dask scheduler at {address} is gone"):
+                        ask()
+            finally:
+                engine.close()
+        finally:
+            process.kill()
+            log.removeHandler(handler)
+    assert told == []
     with pytest.raises(StudyError, match="give workers or scheduler, not both"):
         study().run(scheduler="tcp://127.0.0.1:1", workers=2)

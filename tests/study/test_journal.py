@@ -126,6 +126,18 @@ def test_a_truncated_journal_is_refused_and_kept(tmp_path, share):
     journal.close()
 
 
+def test_damage_inside_is_told_in_one_line(tmp_path):
+    path = filled(tmp_path)
+    content = bytearray(path.read_bytes())
+    for middle in range(4096, len(content), 4096):  # the start of every page but the first
+        content[middle : middle + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged, or no journal of xbarsim") as caught:
+        Journal(tmp_path / "s.h5")
+    assert "\n" not in str(caught.value)
+    assert "***" not in str(caught.value)
+
+
 def test_other_files_are_refused(tmp_path):
     path = tmp_path / "s.h5.journal"
     path.write_text("Dear diary, " * 100)

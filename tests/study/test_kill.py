@@ -82,13 +82,13 @@ def test_killed_at_any_moment_it_goes_on(folder):
         np.testing.assert_array_equal(found[name], undisturbed[name], name)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_asked_to_end_it_keeps_what_is_finished(folder, number):
-    """Ctrl-C goes to all processes in front; what batch queues send, to the first one."""
+    """Ctrl-C, and the end of a terminal, go to all processes in front; what batch queues send, to the first one."""
     process = start(folder, "study.toml", "--out", "s.h5", "--workers", "2", SPY_SECONDS="0.1")
     wait_for(folder, process, 8)
     asked = time.monotonic()
-    if number == signal.SIGINT:
+    if number != signal.SIGTERM:
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)

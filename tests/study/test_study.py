@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import time
 from pathlib import Path
@@ -256,6 +257,26 @@ WRONG = {
     "label": (HEAD + "[[points]]\nlabel = 3\n", "label = 3 is no text"),
     "points are tables": (HEAD + "points = [3]\n", "points[0]"),
     "name": ('name = 3\n' + HEAD + BITS, "name = 3 is not valid"),
+    "name with NUL": ('name = "a\\u0000b"\n' + HEAD + BITS, "name = 'a\\x00b' holds characters"),
+    "question with NUL": ('question = "a\\u0000b"\n' + HEAD + BITS, "question = 'a\\x00b' holds characters"),
+    "value with NUL": (
+        HEAD + AXIS + 'name = "x"\nlabels = ["a"]\nzip = {description = ["a\\u0000b"]}\n',
+        "description = ",
+        "holds no NUL",
+    ),
+    "no list": (HEAD + 'metrics = "top-1"\n' + BITS, "metrics = 'top-1' is not valid: input should be a list"),
+    "values are a list": (HEAD + AXIS + 'field = "adc.bits"\nvalues = 4\n', "values = 4", "input should be a list"),
+    "no table": (HEAD + "set = [1]\n" + BITS, "set = [1] is not valid: input should be a table"),
+    "infinite end": (
+        HEAD + AXIS + 'field = "adc.bits"\nlog = {start = 1, stop = inf, points = 3}\n',
+        "log.stop = inf is not valid: input should be a finite number",
+    ),
+    "text as end": (
+        HEAD + AXIS + 'field = "adc.bits"\nlog = {start = 1, stop = "x", points = 3}\n',
+        "log.stop = 'x' is not valid: input should be a valid number",
+    ),
+    "pixel text": (HEAD + 'pixels = {scale = "x"}\n' + BITS, "pixels.scale = 'x' is not valid"),
+    "empty field": (HEAD + '[set]\n"" = 4\n' + BITS, "unknown field ''"),
 }  # fmt: skip
 
 
@@ -280,6 +301,10 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(xs.StudyError, match="not a text file"):
         Study.load(tmp_path / "bytes.toml")
+    os.mkfifo(tmp_path / "pipe.toml")
+    for endless in (tmp_path / "pipe.toml", Path("/dev/zero")):
+        with pytest.raises(xs.StudyError, match="is not a regular file; give a study file"):
+            Study.load(endless)
     with (tmp_path / "large.toml").open("wb") as file:
         file.truncate(17 << 20)
     with pytest.raises(xs.StudyError, match="larger than 16 MB"):
@@ -337,10 +362,10 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
     names = draw(st.lists(st.sampled_from(sorted(fields)), min_size=1, max_size=3, unique=True))
     unique = {"unique_by": lambda value: json.dumps(value)}
     axes = [{"field": n, "values": draw(st.lists(fields[n], min_size=1, max_size=3, **unique))} for n in names]
-    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    text = st.text(st.characters(exclude_categories=["C"]), max_size=20)
     return {
         "name": draw(text),
-        "question": draw(text),
+        "question": draw(text | st.just("two\nlines")),
         "axes": axes,
         "chips": draw(st.integers(1, 9)),
         "seed": draw(st.integers(0, 2**62)),

@@ -40,7 +40,10 @@ def main() -> None:
     """Entry point: errors that a user can act on are one line and exit code 2."""
     from xbarsim.errors import XbarsimError
 
-    signal.signal(signal.SIGTERM, _terminate)  # what batch queues send: finished chips are kept, as after Ctrl-C
+    # from batch queues, and from terminals that are closed: finished chips are kept, as after Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks
+            signal.signal(number, _terminate)
     try:
         with _ended_when_asked():
             commands.main(standalone_mode=False)
@@ -76,7 +79,7 @@ def _ended_when_asked() -> Iterator[None]:
             number = os.read(reading, 1)[0]
             if number == 0:
                 return  # the command is done
-            if number in (signal.SIGINT, signal.SIGTERM):
+            if number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if asked:
                     break
                 asked = True

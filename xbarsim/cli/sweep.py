@@ -48,13 +48,18 @@ def sweep(
 
     Finished chips are kept at once. Stopped in whatever way, the same command goes on.
     """
+    from xbarsim.errors import StudyError
     from xbarsim.study import Study
+    from xbarsim.study.output import check_suffix
     from xbarsim.study.runner import run
 
+    if extend and force:
+        raise StudyError("--extend keeps what is finished, --force begins anew; give one of them")
     study = Study.load(study_path)
     check_outputs([out], [study_path, study.model, study.data, study.calibration, study.manifest], force=True)
+    check_suffix(out)
     if dry_run:
-        _list(study, out, as_json)
+        _list(study, None if force else out, as_json)
         return
     log = _Log()
     with _bar(study.name, quiet=as_json) as advance:
@@ -107,15 +112,20 @@ def _words(point: Progress) -> str:
     """The first metric of a point's chips in words."""
     import numpy as np
 
+    from xbarsim.metrics import metrics_of
+
     record = next(iter(point.chips.values()))
     name = next(iter(record.metrics), None)
     chips = f"{len(point.chips)} chip{'s' if len(point.chips) > 1 else ''}"
     if name is None:
         return chips
     values = np.array([one.metrics[name] for one in point.chips.values()])
+    percent = metrics_of([name])[0].share
     with np.errstate(invalid="ignore"):  # infinite figures have no spread
-        spread = f" +- {values.std(ddof=1):.4g}" if values.size > 1 else ""
-    return f"{name} {values.mean():.4g}{spread}, {chips}"
+        # that of equal figures is rounding
+        spread = values.std(ddof=1) if values.size > 1 and np.ptp(values) != 0.0 else 0.0
+    mean = f"{_figure(values.mean(), percent)}{' %' if percent else ''}"
+    return f"{name} {mean}{f' +- {_figure(spread, percent)}' if values.size > 1 else ''}, {chips}"
 
 
 @contextmanager
@@ -155,20 +165,23 @@ def _confidence(study: Study) -> float:
     return study.stop.confidence if study.stop is not None else 0.95
 
 
-def _list(study: Study, out: str, as_json: bool) -> None:
+def _list(study: Study, out: str | None, as_json: bool) -> None:
+    """Points, and their chips that ``out`` has, if that counts."""
     from xbarsim.study.identity import Plan
     from xbarsim.study.output import finished
     from xbarsim.study.schedule import Schedule
 
     plan = Plan.of(study)
-    schedule = Schedule(plan, finished(plan, Path(out)))
+    schedule = Schedule(plan, finished(plan, Path(out)) if out is not None else ())
     rows = [(point, schedule.points[key]) for point, key in zip(study.points, plan.keys, strict=True)]
     if as_json:
         points = [{"values": dict(p.values), "finished": len(one.chips), "chips": one.wanted} for p, one in rows]
         figures = {"name": study.name, "finished": schedule.finished, "chips": schedule.wanted, "points": points}
         click.echo(json.dumps(figures, indent=2))
         return
-    done = f"{schedule.finished:,} of {schedule.wanted:,} chips are finished"
+    most = sum(len(one.chips) if one.done else study.chips for one in schedule.points.values())
+    wanted = f"{schedule.wanted:,}" if most == schedule.wanted else f"at least {schedule.wanted:,}, at most {most:,}"
+    done = f"{schedule.finished:,} of {wanted} chips are finished"
     table = new_table("")
     for name in (*study.dims, "finished"):
         table.add_column(name, justify="right" if name == "finished" else "left")
@@ -191,8 +204,10 @@ def _print(found: xr.Dataset, study: Study) -> None:
         table.add_column(head, justify="right" if head in heads else "left")
     for row in rows[:_ROWS]:
         one = row["metrics"][name]
-        low, high = one["interval"] or (None, None)
-        interval = "" if low is None else f"{_figure(low, percent)} to {_figure(high, percent)}"
+        ends = one["interval"] or ()
+        if percent:  # Student's t goes beyond, no share does
+            ends = [min(max(end, 0.0), 1.0) for end in ends]
+        interval = " to ".join(_figure(end, percent) for end in ends)
         figures = (_figure(one["mean"], percent), _figure(one["std"], percent), interval)
         table.add_row(
             *map(_text, row["values"].values()), str(row["chips"]), *figures, _figure(one["digital"], percent)

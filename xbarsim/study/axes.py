@@ -9,12 +9,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
-from unicodedata import category
 
 from pydantic import Field, ValidationInfo, field_serializer, model_validator
 
 from xbarsim.spec import Spec
-from xbarsim.study.settings import Setting, absent, text_of, valid_setting
+from xbarsim.study.settings import Setting, absent, text_of, unprintable, valid_setting
 
 __all__ = ["MOST", "Axis", "Dimension", "Linear", "Log", "Scale", "coords_of", "listed_dimension"]
 
@@ -45,7 +44,7 @@ class Dimension:
 
     def __post_init__(self) -> None:
         for text in self.coords:
-            if isinstance(text, str) and any(category(letter).startswith("C") for letter in text):
+            if isinstance(text, str) and unprintable(text):
                 raise ValueError(f"axis {self.name!r}: {text!r} holds characters that cannot be printed; give labels")
 
     @property

@@ -5,11 +5,14 @@ All of them are executors of `concurrent.futures`, so that the runner needs to k
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from xbarsim.errors import StudyError
@@ -19,6 +22,8 @@ __all__ = ["Cluster", "Engine", "Here", "Processes", "engine_of"]
 
 _AHEAD = 2
 """Units for each worker of a cluster that are under way at once, so that none waits for the network."""
+
+_OF_TERMINAL = {signal.SIGINT, signal.SIGHUP}
 
 _CONNECT = "10 s"
 
@@ -81,8 +86,8 @@ class Processes:
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Hand it to the first worker that is free."""
-        # processes that start now do not see an interrupt of the terminal, which is sent to all processes in front
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # processes that start now do not see an interrupt or the end of the terminal, sent to all processes in front
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
         try:
             if self._executor is None:
                 self._executor = self._started()
@@ -111,8 +116,9 @@ class Processes:
 
 def _begin(parent: int) -> None:
     """Prepare a worker: interrupts are the parent's business, and without it there is nothing to do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _OF_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_TERMINAL)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -134,12 +140,19 @@ class Cluster:
     def __init__(self, address: str) -> None:
         try:
             from distributed import Client, KilledWorker
+            from distributed.comm import get_address_host_port
         except ImportError:
             raise StudyError("--scheduler needs Dask: pip install 'xbarsim[cluster]'") from None
         try:
+            if not address.startswith("inproc://"):
+                get_address_host_port(address)  # a client of what is no address waits for it when it is deleted
             self._client = Client(address, timeout=_CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise StudyError(f"no Dask scheduler at {address}: {str(error).splitlines()[0]}") from None
+        # a scheduler that is gone is told by an error of ours; the log has pages of it
+        self._log = logging.getLogger("distributed.client")
+        self._level = self._log.level
+        self._log.setLevel(logging.CRITICAL)
         self._address = address
         self._going: set[Any] = set()
         self.losses: tuple[type[BaseException], ...] = (KilledWorker, CancelledError)
@@ -147,7 +160,8 @@ class Cluster:
     @property
     def room(self) -> int:
         """A few units a worker."""
-        return max(1, int(sum(self._client.nthreads().values()))) * _AHEAD
+        with self._there():
+            return max(1, int(sum(self._client.nthreads().values()))) * _AHEAD
 
     def submit(self, unit: Unit) -> Future[Found]:
         """Send it to the scheduler."""
@@ -159,21 +173,37 @@ class Cluster:
 
     def restart(self) -> None:
         """Cancel all units."""
-        if self._client.status != "running":
-            raise StudyError(f"the Dask scheduler at {self._address} is gone; what was finished is kept")
-        self._client.cancel(list(self._going))
+        with self._there():
+            self._client.cancel(list(self._going))
         self._going.clear()
 
     def close(self) -> None:
         """Cancel what has not started, and leave the cluster as it is."""
-        if self._client.status == "running":
+        with suppress(StudyError), self._there():
             self._client.cancel(list(self._going))
-        self._client.close()
+        with suppress(OSError):
+            self._client.close()
+        self._log.setLevel(self._level)
+
+    @contextmanager
+    def _there(self) -> Iterator[None]:
+        """For what needs the scheduler, which may be gone before or meanwhile."""
+        gone = StudyError(f"the Dask scheduler at {self._address} is gone; what was finished is kept")
+        if self._client.status != "running":
+            raise gone
+        try:
+            yield
+        except OSError:
+            raise gone from None
 
     def _hand_over(self, remote: Any, local: Future[Found]) -> None:
         """A result from the cluster, which may then forget it: else it were computed anew if its worker was lost."""
+        from distributed.comm import CommClosedError
+
         try:
             local.set_result(remote.result())
+        except CommClosedError:  # the scheduler is gone
+            local.set_exception(CancelledError())
         except Exception as error:
             local.set_exception(error)
         except BaseException:  # cancelled, as asyncio says it

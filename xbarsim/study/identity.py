@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,11 @@ import xbarsim
 from xbarsim.chip import Chip
 from xbarsim.data import Dataset, Pixels
 from xbarsim.entrypoint import find_function
-from xbarsim.errors import ChipError
-from xbarsim.network import load
+from xbarsim.errors import ChipError, XbarsimError
+from xbarsim.network import Network, load
+from xbarsim.paths import choose
+from xbarsim.reference import Reference
+from xbarsim.study.point import Point
 from xbarsim.study.study import Study
 from xbarsim.study.unit import OWN_SAMPLES, Model, Samples, Task
 
@@ -106,13 +110,17 @@ class Plan:
         models: dict[tuple[str, str | None], Model] = {}
         for point in study.points:
             if (point.model, point.manifest) not in models:
-                network = load(point.model, manifest=point.manifest)
+                with _of("model", point.model):
+                    network = load(point.model, manifest=point.manifest)
                 models[point.model, point.manifest] = Model(point.model, point.manifest, network.digest)
                 pixels = study.pixels or Pixels()
-                data = Dataset.load(study.data, network, study.limit, pixels=pixels)
+                with _of("data", study.data):
+                    data = Dataset.load(study.data, network, study.limit, pixels=pixels)
                 own = study.calibration is None
                 limit = study.calibration_limit or (OWN_SAMPLES if own else None)
-                given = data if own else Dataset.load(str(study.calibration), network, limit, pixels=pixels)
+                with _of("calibration", study.calibration):
+                    given = data if own else Dataset.load(str(study.calibration), network, limit, pixels=pixels)
+                _check(study, point, network, data)
         count = min(given.n_samples, limit or given.n_samples)
         task = Task(
             version=xbarsim.__version__,
@@ -157,6 +165,29 @@ class Plan:
         settings = fields | chip | {"axes": axes, "xbarsim": self.task.version, "sha256": digests}
         # as they come back from a file, so that they can be compared
         return Signature(self.keys, study.seed, study.chips, stop, json.loads(json.dumps(settings)))
+
+
+@contextmanager
+def _of(field: str, value: Any) -> Iterator[None]:
+    """Errors about what a field names begin with it."""
+    try:
+        yield
+    except XbarsimError as error:
+        raise type(error)(f"{field} = {value!r}: {str(error).removeprefix(f'{value}: ')}") from None
+
+
+def _check(study: Study, first: Point, network: Network, data: Dataset) -> None:
+    """Refuse an output, metrics or a path that a model's points cannot have, before any chip is simulated."""
+    Reference.check(network, first.chip, data, study.metrics, study.output)
+    if study.path == "auto":
+        return
+    for point in study.points:
+        if (point.model, point.manifest) == (first.model, first.manifest):
+            try:
+                for layer in network.partition_for(point.chip).layers:
+                    choose(point.chip, layer.shape[1], study.path)
+            except ChipError as error:
+                raise ChipError(f"{point.label}: {error}") from None
 
 
 def _common(task: Task) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Journal:
             raise sqlite3.OperationalError("database is locked")
         (state,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
         if state != "ok":
-            raise sqlite3.DatabaseError(state)
+            raise sqlite3.DatabaseError(state.splitlines()[-1])  # the first line names the database only
 
     def _insert(self, points: Iterable[PointRecord], chips: Iterable[ChipRecord]) -> None:
         self._database.executemany(

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from xbarsim.errors import StudyError
+from xbarsim.errors import OutputError, StudyError
 from xbarsim.files import check_output, new_file, remove_leftovers
 from xbarsim.study import dataset
 from xbarsim.study.archive import Archive
@@ -23,7 +23,9 @@ from xbarsim.study.records import ChipRecord, PointRecord
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Output", "finished"]
+__all__ = ["Output", "check_suffix", "finished"]
+
+_SUFFIXES = (".h5", ".hdf5")
 
 _SAVE_SECONDS, _SAVE_SHARE = 10.0, 0.05
 """Time between two writings of the file: this much, and so much that writing takes no more than this share of it."""
@@ -52,7 +54,7 @@ class Output:
 
     def __init__(self, plan: Plan, path: str | Path | None, *, extend: bool = False, force: bool = False) -> None:
         self._plan = plan
-        self._path = None if path is None else check_output(path, force=True)
+        self._path = None if path is None else check_output(check_suffix(path), force=True)
         self.chips: dict[tuple[str, int], ChipRecord] = {}
         """Finished chips, by identity of the point and seed."""
         self._points: dict[str, PointRecord] = {}
@@ -175,6 +177,19 @@ class Output:
         Archive(self._plan.signature, tuple(points), tuple(chips)).append(content)
         with new_file(self._path, force=True) as temporary:
             temporary.write_bytes(content.getbuffer())
+
+
+def check_suffix(path: str | Path) -> str | Path:
+    """The path, if its suffix is one of HDF5 files.
+
+    Raises
+    ------
+    OutputError
+        It is another one.
+    """
+    if str(path) and Path(path).suffix.lower() not in _SUFFIXES:
+        raise OutputError(f"{path}: figures of a study are written as HDF5; give a name with {' or '.join(_SUFFIXES)}")
+    return path
 
 
 def finished(plan: Plan, path: Path) -> list[ChipRecord]:

@@ -73,7 +73,7 @@ def run(
     Raises
     ------
     StudyError
-        ``out`` holds another study, or workers are lost again and again.
+        ``out`` holds another study, workers are lost again and again, or options exclude each other.
     OutputError
         ``out`` cannot be written, or another study is writing to it.
     DataError
@@ -83,6 +83,8 @@ def run(
     """
     if scheduler is not None and workers is not None:
         raise StudyError("workers are those of the scheduler; give workers or scheduler, not both")
+    if extend and force:
+        raise StudyError("extend keeps what is finished, force begins anew; give one of them")
     number = check_number(workers if workers is not None else os.cpu_count() or 1, "workers", 1)
     plan = Plan.of(study)
     with Output(plan, out, extend=extend, force=force) as output:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from pydantic import ValidationInfo
 
@@ -24,6 +25,7 @@ __all__ = [
     "located",
     "plain_settings",
     "text_of",
+    "unprintable",
     "valid_setting",
 ]
 
@@ -63,6 +65,8 @@ def _plain(field: str, value: Any, folder: Path | None) -> Any:
         value = str(value)
     if isinstance(value, str):
         is_path = field in (*OF_STUDY, "faults.map") or field.rpartition(".")[2] == "file"
+        if "\0" in value:  # results could not be written
+            raise ValueError(f"{field} = {value!r} is not valid: text holds no NUL")
         return located(value, folder) if is_path else value
     if isinstance(value, bool):
         return value
@@ -126,6 +130,11 @@ def text_of(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(text_of, value))}]"
     return "none" if value is None else repr(value)
+
+
+def unprintable(text: str) -> bool:
+    """Whether a text holds control characters or others that have no picture."""
+    return any(category(letter).startswith("C") for letter in text)
 
 
 def plain_settings(table: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:

@@ -15,24 +15,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import tomli_w
-from pydantic import Field, ValidationError, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from xbarsim.chip import Chip
 from xbarsim.data import Pixels
 from xbarsim.errors import StudyError, XbarsimError
+from xbarsim.files import read_text
 from xbarsim.metrics import metrics_of
 from xbarsim.paths import PathName
 from xbarsim.spec import Count, Direct, Positive, Spec, explain
 from xbarsim.study.axes import MOST, Axis, Dimension, listed_dimension
 from xbarsim.study.grid import chip_of, points_of
 from xbarsim.study.point import Point
-from xbarsim.study.settings import OF_STUDY, absent, folder_of, is_part, located, plain_settings
+from xbarsim.study.settings import OF_STUDY, absent, folder_of, is_part, located, plain_settings, unprintable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["Stop", "Study"]
 
+_PIXELS = TypeAdapter(Pixels)
 _STUDY_BYTES = 16 << 20
 _DEFAULT_CHIP = "hfo2-1t1r"
 _DIMENSIONS = 16
@@ -138,6 +148,14 @@ class Study(Direct):
             raise ValueError(f"chip = {value!r} is not valid: give a preset, a chip file or a table of its fields")
         return value
 
+    @field_validator("name", "question")
+    @classmethod
+    def _printable(cls, value: str, info: ValidationInfo) -> str:
+        lines = value.replace("\n", " ").replace("\t", " ") if info.field_name == "question" else value
+        if unprintable(lines):
+            raise ValueError(f"{info.field_name} = {value!r} holds characters that cannot be printed")
+        return value
+
     @field_validator("pixels", mode="before")
     @classmethod
     def _known_options(cls, value: Any) -> Any:
@@ -145,7 +163,13 @@ class Study(Direct):
         unknown = [str(key) for key in value if key not in valid] if isinstance(value, Mapping) else []
         if unknown:
             raise ValueError(f"unknown field 'pixels.{unknown[0]}'; valid are {', '.join(valid)}")
-        return value
+        try:
+            return _PIXELS.validate_python(value) if isinstance(value, Mapping) else value
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if not first["loc"]:
+                raise ValueError(first["msg"].removeprefix("Value error, ")) from None
+            raise ValueError(f"pixels.{first['loc'][0]} = {first['input']!r} is not valid") from None
 
     @field_validator("set", mode="before")
     @classmethod
@@ -261,14 +285,7 @@ class Study(Direct):
             There is no such file, it is not TOML, or a field, axis or point is invalid: one line that names it.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > _STUDY_BYTES:
-                raise StudyError(f"{path}: larger than {_STUDY_BYTES >> 20} MB, not a study file")
-            text = path.read_text("utf-8-sig")
-        except OSError as error:
-            raise StudyError(f"{path}: {error.strerror or error}") from None
-        except UnicodeDecodeError:
-            raise StudyError(f"{path}: not a text file") from None
+        text = read_text(path, _STUDY_BYTES, "a study file", StudyError)
         return Study.from_toml(text, origin=str(path), folder=path.parent.resolve(), name=path.stem)
 
     @staticmethod

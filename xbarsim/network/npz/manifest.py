@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xbarsim.errors import ModelError
+from xbarsim.files import read_text
 from xbarsim.network.npz.operators import OPERATORS, is_count, is_name
 from xbarsim.network.npz.weights import Weights, listed
 
@@ -24,7 +25,7 @@ INPUT = "x"
 """Name of the network's input."""
 
 _OUTPUT = "logits"
-_BYTES = 10_000_000
+_BYTES = 10 << 20
 _LAYERS = 10_000
 _COMMON = ("input", "output")
 """Fields that every layer may have."""
@@ -268,18 +269,7 @@ def read_manifest(manifest: Mapping[str, Any] | str | Path) -> tuple[Any, str]:
     suffix = path.suffix.lower()
     if suffix not in (".json", ".toml"):
         raise ModelError(f"{path}: a manifest is a .json or .toml file, not {suffix or 'without suffix'!r}")
-    try:
-        if path.exists() and not path.is_file():
-            raise ModelError(f"{path}: is not a regular file; give a .json or .toml file")
-        with path.open("rb") as file:
-            content = file.read(_BYTES + 1)
-        if len(content) > _BYTES:
-            raise ModelError(f"{path}: is longer than {_BYTES / 1e6:.0f} MB, which no manifest is")
-        text = content.decode("utf-8-sig")
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ModelError(f"{path}: is not UTF-8 text") from None
+    text = read_text(path, _BYTES, "a manifest", ModelError)
     if suffix == ".json":
         return parse_json(text, str(path)), str(path)
     try:
