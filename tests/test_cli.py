@@ -214,7 +214,7 @@ def files(tmp_path: Path) -> Path:
         ("lenet5", "good.npz", ["--chips", "2", "--save-faults", "f.h5"], ["--save-faults", "--chips 1"]),
         ("lenet5", "good.npz", ["--save-faults", "f.h5"], ["--save-faults", "no faults"]),
         ("lenet5", "good.npz", ["--save-faults", "f.txt"], ["f.txt", ".npz or .h5"]),
-        ("lenet5", "good.npz", ["--out", ""], ["folder"]),
+        ("lenet5", "good.npz", ["--out", ""], ["output is empty", "give a file name"]),
         ("lenet5", "good.npz", ["--out", "a" * 300], ["too long"]),
         ("lenet5", "good.npz", ["--out", "good.npz", "--force"], ["good.npz", "input"]),
         ("lenet5", "good.npz", ["--out", "/dev/zero", "--force"], ["/dev/zero", "regular file"]),

@@ -81,7 +81,7 @@ def _print(found: Cost) -> None:
     table = new_table(f"{found.chip}: each layer for one sample, mean over {found.samples}")
     table.add_column("layer")
     for name in _COLUMNS:
-        table.add_column(name.replace("[", r"\["), justify="right", no_wrap=True)  # "[s]" would be taken for a style
+        table.add_column(name, justify="right", no_wrap=True)
     for layer in (*found.layers, total):
         table.add_row(*_row(layer), style="bold" if layer is total else "")
     console.print(table)
