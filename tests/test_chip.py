@@ -623,7 +623,7 @@ def test_files_that_are_no_chip_are_named(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ChipError) as caught:
         Chip.load(tmp_path / "binary.toml")
-    assert str(caught.value) == f"{tmp_path / 'binary.toml'}: not a text file"
+    assert str(caught.value) == f"{tmp_path / 'binary.toml'}: not a text file; give a chip file"
 
 
 def test_a_chip_file_too_large_to_be_one_is_refused(tmp_path):

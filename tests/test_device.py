@@ -388,7 +388,8 @@ def test_impossible_numbers_in_tables_are_refused(tmp_path, text, expected):
 
 def test_binary_files_are_no_tables(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00\x01")
-    assert refused(tmp_path / "t.csv").startswith(f"device.c2c: {tmp_path / 't.csv'}: not a table of the numbers")
+    text = f"device.c2c: {tmp_path / 't.csv'}: not a text file; give a table with the columns state, mean, sigma"
+    assert refused(tmp_path / "t.csv").startswith(text)
 
 
 @pytest.mark.parametrize(

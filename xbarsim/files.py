@@ -212,7 +212,7 @@ def read_text(path: Path, limit: int, what: str, error: type[XbarsimError] = Dat
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise error(f"{path}: not a text file") from None
+        raise error(f"{path}: not a text file; give {what}") from None
 
 
 def read_columns(path: Path, columns: tuple[str, ...], *, every: bool = True) -> dict[str, list[float]]:
