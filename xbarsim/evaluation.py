@@ -173,7 +173,7 @@ def evaluate(
             found = _run(Ensemble(programmed), data, reference, batch, memory, used, progress or _quiet, stop)
             if chip.cost is not None:
                 few = data.part(0, min(_COSTED, data.n_samples))
-                found = [figures.with_cost(one.cost(few)) for figures, one in zip(found, programmed, strict=True)]
+                found = [figures.with_cost(made.cost(few)) for figures, made in zip(found, programmed, strict=True)]
             if portrait and group[0] == seeds[0]:
                 portraits.append(portray(programmed[0], data))
             return found

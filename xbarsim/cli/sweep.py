@@ -162,7 +162,9 @@ def _bar(text: str, *, quiet: bool) -> Iterator[Callable[[Schedule], None]]:
 
 
 def _confidence(study: Study) -> float:
-    return study.stop.confidence if study.stop is not None else 0.95
+    from xbarsim.study.statistics import CONFIDENCE
+
+    return study.stop.confidence if study.stop is not None else CONFIDENCE
 
 
 def _list(study: Study, out: str | None, as_json: bool) -> None:

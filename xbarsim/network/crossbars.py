@@ -57,6 +57,8 @@ class Crossbars:
         Whose constants are among the layers' inputs.
     chips
         For each chip, what the matrices of each layer multiply with. Chips must quantise alike.
+    biases
+        Of each layer, for all outputs of all its groups, in the precision of the products.
     block
         The samples.
     separable
@@ -69,11 +71,12 @@ class Crossbars:
         self,
         graph: Graph,
         chips: Sequence[Mapping[str, Sequence[Multiplier]]],
+        biases: Mapping[str, npt.NDArray[Any]],
         block: Block,
         separable: Collection[str],
         observer: Observer | None,
     ) -> None:
-        self.graph, self.chips, self.block = graph, chips, block
+        self.graph, self.chips, self.biases, self.block = graph, chips, biases, block
         self.separable, self.observer = separable, observer
 
     def value(self, name: str, tensors: Mapping[str, Any]) -> Any:
@@ -144,7 +147,7 @@ class Crossbars:
         """Products with bias: what the chips' matrices see is made of the activation once for all of them."""
         lowering = layer.lowering(x.shape)
         products = [self.chips[chip][layer.name] for chip in chips]
-        bias = _bias(layer, products[0][0].dtype)
+        bias = self.biases[layer.name]
         vectors = max(1, -(-lowering.positions // samples))
         outs = [lowering.empty(bias.dtype) for _ in chips]
         for group, (product, *others) in enumerate(zip(*products, strict=True)):
@@ -155,9 +158,3 @@ class Crossbars:
                     y = one.multiply(seen, first_sample * vectors + start, vectors, visit)
                     lowering.collect(y, start, group, bias, out)
         return [out.reshape(lowering.shape) for out in outs]
-
-
-def _bias(layer: Layer, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Bias of all outputs of all groups, in the precision of the products."""
-    n_out = layer.shape[0] * len(layer.weights)
-    return np.zeros(n_out, dtype) if layer.bias is None else layer.bias.astype(dtype)

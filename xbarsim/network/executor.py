@@ -43,6 +43,7 @@ class Executor:
     def __init__(self, partition: Partition, *chips: Mapping[str, Sequence[Multiplier]]) -> None:
         self.partition = partition
         self.chips = chips
+        self._biases = {layer.name: _bias(layer, chips[0][layer.name][0].dtype) for layer in partition.layers}
         self._each: dict[tuple[tuple[int, ...], ...], float] = {}  # bytes that a sample takes, by its shapes
 
     def run(
@@ -91,7 +92,9 @@ class Executor:
 
         def one(block: Block) -> tuple[Block, _Shared, list[_Pass]]:
             with PROCESSORS:
-                crossbars = Crossbars(self.partition.graph, self.chips, block, batching.separable, observer)
+                crossbars = Crossbars(
+                    self.partition.graph, self.chips, self._biases, block, batching.separable, observer
+                )
                 shared = _Shared(self.partition, crossbars, room)
                 passes = [_Pass(self.partition, crossbars, shared, chip) for chip in range(len(self.chips))]
                 for going in passes:
@@ -231,3 +234,9 @@ class _Pass:
         inputs = [self.crossbars.value(name, tensors) for name in step.node.input]
         outputs = run_control(step.node, inputs, bodies, self.crossbars.graph.name)
         return {name: value for name, value in zip(step.node.output, outputs, strict=False) if name}
+
+
+def _bias(layer: Layer, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Bias of all outputs of all groups, in the precision of the products."""
+    n_out = layer.shape[0] * len(layer.weights)
+    return np.zeros(n_out, dtype) if layer.bias is None else layer.bias.astype(dtype)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -53,7 +54,7 @@ class Dimension:
         return tuple(dict.fromkeys(field for setting in self.settings for field in setting))
 
 
-class _Steps(Spec):
+class _Steps(Spec, ABC):
     start: Number
     """First value."""
     stop: Number
@@ -68,8 +69,9 @@ class _Steps(Spec):
                 raise ValueError(f"{end if isinstance(end, float) else 'an end'} is too large for steps")
         return self
 
+    @abstractmethod
     def _between(self, share: float) -> float:
-        raise NotImplementedError
+        """The value at this share of the way."""
 
     @property
     def values(self) -> list[int | float]:
