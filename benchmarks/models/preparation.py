@@ -1,0 +1,84 @@
+"""Preparation: what the training of a network does for the chips that it will run on, epoch by epoch.
+
+Each epoch attaches its own and takes it off again, so that a training that was interrupted goes on as if it had not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+import xbarsim as xs
+from xbarsim import training
+
+Batches = Callable[[], Iterable[Tensor]]
+"""Images to measure statistics of, the same ones in each call."""
+
+
+class Detachable(Protocol):
+    """What can be taken off a model."""
+
+    def remove(self) -> None: ...
+
+
+class Preparation(Protocol):
+    """How a network is prepared."""
+
+    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+        """Put on the model what this epoch, counted from 0, trains with."""
+
+    def finish(self, model: nn.Module, batches: Batches) -> None:
+        """What follows the last epoch."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The smallest weights of each layer are zero: a share that grows along the cubic schedule."""
+
+    ratio: float
+    epochs: int = 5
+
+    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+        now = training.cubic_ratio(epoch + 1, steps=self.epochs, final=self.ratio)
+        return training.prune(model, now)
+
+    def finish(self, model: nn.Module, batches: Batches) -> None:
+        """Nothing: what was taken off left the zeros."""
+
+
+@dataclass(frozen=True)
+class DropConnect:
+    """Weights are dropped at a rate that grows from 0 in the first epochs; statistics are those of dropped weights."""
+
+    rate: float
+    epochs: int = 3
+    exclude: tuple[str, ...] = ()
+    perturbed: bool = True
+
+    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+        now = self.rate * min(1.0, (epoch + 1) / self.epochs)
+        return training.drop_connect(model, now, exclude=self.exclude, seed=epoch)
+
+    def finish(self, model: nn.Module, batches: Batches) -> None:
+        """Batch norm's statistics: of dropped weights, or of the plain ones."""
+        if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()):
+            return
+        with training.drop_connect(model, self.rate if self.perturbed else 0.0, exclude=self.exclude, seed=1 << 20):
+            training.recalibrate_batch_norm(model, batches(), perturbed=self.perturbed)
+
+
+@dataclass(frozen=True)
+class StuckAt:
+    """Weights are those that simulated chips realise, another one in each iteration."""
+
+    chip: tuple[tuple[str, Any], ...]
+
+    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+        chip = xs.Chip.load("ideal").replace(dict(self.chip))
+        return training.stuck_at_aware(model, chip, seed=epoch)
+
+    def finish(self, model: nn.Module, batches: Batches) -> None:
+        """Nothing."""

@@ -1,0 +1,106 @@
+"""The program that trains networks, on images small in number: what it writes, and that it goes on where it stopped."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+import xbarsim as xs
+
+pytest.importorskip("torch", reason="training needs PyTorch: pip install torch")
+
+TRAIN = Path(__file__).with_name("train.py")
+N = 512
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Fashion-MNIST's four files, but few images, whose class is where they are bright."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for split, n in (("train", N), ("t10k", 1000)):
+        y = rng.integers(0, 10, n).astype(np.uint8)
+        x = rng.integers(0, 60, (n, 28, 28)).astype(np.uint8)
+        for image, label in zip(x, y, strict=True):
+            image[2 * label + 3 : 2 * label + 7, 4:24] += 150
+        for name, array in (("images-idx3", x), ("labels-idx1", y)):
+            head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (folder / f"{split}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes(), 1))
+    return folder
+
+
+def train(images: Path, out: Path, *arguments: str) -> str:
+    """What the program prints; its checkpoints are in ``out`` too."""
+    command = [sys.executable, str(TRAIN), *arguments, "--data", str(images), "--out", str(out)]
+    done = subprocess.run([*command, "--checkpoints", str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def weights(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The weights in a file, without the layers around them."""
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if "weight" in t.name}
+
+
+def test_a_pruned_network_has_its_zeros_in_half_precision_and_runs_on_a_chip(images: Path, tmp_path: Path) -> None:
+    train(images, tmp_path, "lenet5-pruned60", "--epochs", "6")
+    path = tmp_path / "lenet5-pruned60.onnx"
+    found = weights(path)
+    assert {array.dtype.name for array in found.values()} == {"float16"}
+    assert path.stat().st_size < 2 * 61_706 + 8_000
+    for array in found.values():
+        assert np.count_nonzero(array == 0) == round(0.6 * array.size)
+    network = xs.load(path)
+    assert [layer.n_weights for layer in network.layers] == [150, 2400, 48000, 10080, 840]
+    x = np.zeros((3, 1, 28, 28), np.uint8)
+    y = network.program(xs.Chip.load("ideal"), seed=0).run({"x": x})["logits"]
+    np.testing.assert_allclose(y, network.run_digital({"x": x})["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_that_was_interrupted_ends_in_the_same_weights(images: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(images, whole, "lenet5-dc30", "--epochs", "2")
+    parts.mkdir()
+    script = (
+        f"import sys, runpy; sys.path.insert(0, {str(TRAIN.parent)!r})\n"
+        "import fitting; save = fitting.save_checkpoint\n"
+        "def stop(path, state):\n"
+        "    save(path, state)\n"
+        "    if state['epochs_done'] == 1 and path.stem == 'lenet5-dc30': raise KeyboardInterrupt\n"
+        "fitting.save_checkpoint = stop\n"
+        f"sys.argv = ['train.py', 'lenet5-dc30', '--epochs', '2', '--data', {str(images)!r}, '--out', {str(parts)!r},"
+        f" '--checkpoints', {str(parts)!r}]\n"
+        f"runpy.run_path({str(TRAIN)!r}, run_name='__main__')\n"
+    )
+    stopped = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert stopped.stderr.rstrip().endswith("Aborted!")
+    assert not (parts / "lenet5-dc30.onnx").exists()
+    said = train(images, parts, "lenet5-dc30", "--epochs", "2")
+    assert [line.split(",")[0] for line in said.splitlines() if "epoch" in line] == ["lenet5-dc30: epoch  2/2"]
+    for name, array in weights(whole / "lenet5-dc30.onnx").items():
+        np.testing.assert_array_equal(array, weights(parts / "lenet5-dc30.onnx")[name])
+
+
+def test_statistics_of_plain_weights_change_the_folded_weights_only_by_their_scale(
+    images: Path, tmp_path: Path
+) -> None:
+    train(images, tmp_path, "resnet20-dc30", "resnet20-dc30-plain", "--epochs", "1")
+    dropped, plain = (weights(tmp_path / f"{name}.onnx") for name in ("resnet20-dc30", "resnet20-dc30-plain"))
+    a, b = (one["block1.conv1.weight.half"].astype(float).reshape(16, -1) for one in (dropped, plain))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(cosine, 1.0, atol=1e-5)  # 16-bit weights: 11 bits each
+    assert np.abs(np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1) - 1.0).max() > 0.02
+
+
+def test_an_unknown_name_is_answered_with_the_names(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(TRAIN), "lenet6"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "lenet5-dc30" in done.stderr
