@@ -154,6 +154,8 @@ CHANGES = [
     },
     {"adc": {"bits": 2, "model": {"kind": "table", "inl": [0.0, 0.1, -0.2, 0.3]}, "columns_per_adc": 8}},
     {"adc": {"bits": 8, "model": {"kind": "cyclic", "gain_error": 0.01}, "offset_error": 0.5, "calibrated": True}},
+    {"correction": {"kind": "gain", "factor": 1.25}},
+    {"correction": {"kind": "statistics"}},
     {"name": 'näme "quoted"\n\t', "description": "line\nline", "sources": ["a", ""]},
 ]
 
@@ -182,6 +184,7 @@ def test_a_saved_chip_names_every_field_that_has_a_value():
         "adc",
         "wires",
         "faults",
+        "correction",
         "placement",
     }
     assert data["mapping"] == {
@@ -301,7 +304,7 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
-TOP = "adc, array, cost, dac, description, device, faults, mapping, name, placement, sources, wires"
+TOP = "adc, array, correction, cost, dac, description, device, faults, mapping, name, placement, sources, wires"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from xbarsim.components import Components
 from xbarsim.converters import Adc, Dac
+from xbarsim.correction import Correction, Gain, NoCorrection, Statistics
 from xbarsim.device import Device
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faults import Faults
@@ -78,6 +79,8 @@ class Chip(Spec):
     """Resistances of the arrays' lines."""
     faults: Faults = Faults()
     """Stuck cells."""
+    correction: Correction = Field(default=NoCorrection())
+    """What digital logic does to converted products."""
     placement: tuple[Rule, ...] = ()
     """Which matrix products of a network run on crossbars: the first rule that a node matches decides, and without one
     it runs on crossbars."""
@@ -110,6 +113,11 @@ class Chip(Spec):
             raise ValueError(f"adc.range.kind = {adc.range.kind!r} needs {missing}: sums must be integers")
         if not self.read_range > 0.0:
             raise ValueError(f"device.iv: at dac.v_read = {self.dac.v_read:g} V, LRS carries no more current than HRS")
+        if isinstance(self.correction, Gain) and self.correction.factor is None:
+            if self.faults.map is not None:
+                raise ValueError("correction.factor is missing: faults.map says nothing of the share that is expected")
+            if sum(self.faults.asked) >= 1.0:
+                raise ValueError("correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite")
         return self
 
     @property
@@ -160,16 +168,38 @@ class Chip(Spec):
         return self.adc.counts_levels and not self.subtracts_before
 
     @property
-    def needs_calibration(self) -> bool:
+    def needs_ranges(self) -> bool:
         """Whether ranges must be found from calibration data: those of converters, and of voltages where they count."""
         return not (self.dac.is_ideal and self.adc.is_ideal and self.device.iv.is_linear)
 
     @property
+    def needs_calibration(self) -> bool:
+        """Whether a network on the chip needs calibration data: for ranges, or for statistics of its layers."""
+        return bool(self.awaits)
+
+    @property
+    def awaits(self) -> str:
+        """What a network's calibration data are for, in words; empty where none are needed."""
+        ranges = "converters" if self.device.iv.is_linear else "nonlinear cells"
+        parts = [f"the ranges of its {ranges}"] if self.needs_ranges else []
+        parts += ["the statistics of its layers"] if isinstance(self.correction, Statistics) else []
+        return " and ".join(parts)
+
+    @property
+    def correction_factor(self) -> float:
+        """What products are multiplied by behind the ADCs: 1 unless ``correction.kind = "gain"``."""
+        if not isinstance(self.correction, Gain):
+            return 1.0
+        return self.correction.factor or 1.0 / (1.0 - sum(self.faults.asked))
+
+    @property
     def design(self) -> str:
-        """Digest of all that converter ranges depend on; faults, errors and seeds are not among it."""
+        """Digest of all that a calibration depends on; faults, errors and seeds are not among it."""
         parts = self.model_dump(mode="json", include={"mapping", "array", "dac", "adc", "wires", "placement"})
         parts["adc"] = self.adc.model_dump(mode="json", include={"bits", "signed", "range", "subtract"})
         parts["device"] = self.device.model_dump(mode="json", include={"g_lrs", "g_hrs", "levels", "states", "iv"})
+        if isinstance(self.correction, Statistics):
+            parts["correction"] = self.correction.kind
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def replace(self, changes: Dictionary[str, Any]) -> Chip:

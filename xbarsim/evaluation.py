@@ -141,8 +141,7 @@ def evaluate(
     workers = check_number(workers if workers is not None else os.cpu_count() or 1, "workers", 1)
     with threadpool_limits(limits=1):
         if chip.needs_calibration and calibration is None:
-            what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
-            raise DataError(f"the chip's {what} need ranges: pass calibration inputs")
+            raise DataError(f"chip {chip.name!r} needs {chip.awaits}: pass calibration inputs")
         if reference is None:
             reference = Reference.of(network, chip, data, batch, monitor, metrics, output)
         elif not reference.fits(network, chip, data):

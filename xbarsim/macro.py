@@ -151,7 +151,7 @@ class Macro:
         self.tiling = Tiling.of(chip, self.n_out, self.n_in)
         if ranges is None and calibration is not None:
             ranges = Ranges.measure(matrix, chip, _as_chunks(calibration, self.n_in), self._threads)
-        if ranges is None and chip.needs_calibration:
+        if ranges is None and chip.needs_ranges:
             what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(f"layer {layer!r}: the chip's {what} need ranges; pass calibration inputs or ranges")
         self.ranges = ranges

@@ -1,5 +1,6 @@
 """Calibration: inputs of each crossbar layer, sampled from real data, and the converter ranges that follow from them.
 
+For chips that correct by statistics it also holds those of the digital network, and the inputs they are from.
 It belongs to the design of a chip, not to one chip: all seeds share it.
 """
 
@@ -7,16 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.correction import Statistics
 from xbarsim.macro import Ranges
-from xbarsim.network.exact import exact_executor
+from xbarsim.network.crossbars import Multiplier
+from xbarsim.network.exact import exact_products
+from xbarsim.network.executor import Executor
 from xbarsim.network.feeds import check_finite_input
 from xbarsim.network.layers import Layer
+from xbarsim.network.statistics import Moments, Watched
 
 if TYPE_CHECKING:
     from xbarsim.chip import Chip
@@ -33,7 +38,7 @@ _BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Calibration:
-    """Converter ranges of all crossbar layers of a network on chips of one design.
+    """Converter ranges of all crossbar layers of a network on chips of one design, and statistics where they need them.
 
     Parameters
     ----------
@@ -43,11 +48,17 @@ class Calibration:
         Digest of the chip's design, `Chip.design`.
     ranges
         For each layer, those of its macros.
+    inputs
+        What was measured with, where chips correct by statistics.
+    statistics
+        For each layer then, those of its matrices' products in the digital network.
     """
 
     digest: str
     design: str
     ranges: Mapping[str, tuple[Ranges, ...]]
+    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    statistics: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict, repr=False)
 
 
 class _Sample:
@@ -102,7 +113,14 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: i
     for layer in partition.layers:
         size = layer.shape[1] * len(layer.weights) * max(4, layer.dtype.itemsize)
         kept[layer.name] = _Sample(layer, count, max(1, min(_VECTORS, budget // size)))
-    exact_executor(partition).run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
+    products: dict[str, tuple[Multiplier, ...]] = {**exact_products(partition)}
+    watched = {
+        layer.name: tuple(map(Watched, products[layer.name], map(len, layer.weights)))
+        for layer in partition.layers
+        if isinstance(chip.correction, Statistics)
+    }
+    executor = Executor(partition, {**products, **watched})
+    executor.run(feeds, batching, 0, {}, lambda layer, x, samples: kept[layer.name].add(x, samples))
     ranges = {}
     for layer in partition.layers:
         sample = kept.pop(layer.name)
@@ -115,4 +133,7 @@ def calibrate(network: Network, chip: Chip, feeds: Mapping[str, Any], threads: i
             )
             for weights, chunks in zip(layer.weights, parts, strict=True)
         )
-    return Calibration(network.digest, chip.design, ranges)
+    if not watched:
+        return Calibration(network.digest, chip.design, ranges)
+    statistics = {name: tuple(one.moments for one in own) for name, own in watched.items()}
+    return Calibration(network.digest, chip.design, ranges, feeds, statistics)

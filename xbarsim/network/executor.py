@@ -7,7 +7,7 @@ the same samples, so what comes before the first products, and what these see, i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from xbarsim.network.batching import Batching, Block
 from xbarsim.network.control import Body, run_control
 from xbarsim.network.crossbars import Crossbars, Multiplier, Observer
 from xbarsim.network.layers import Layer
-from xbarsim.network.partition import Control, Partition, Segment
+from xbarsim.network.partition import Control, Partition, Segment, Step
 from xbarsim.threads import PROCESSORS, side_by_side
 
 __all__ = ["Executor"]
@@ -111,6 +111,32 @@ class Executor:
                     kept[name].append(going.found[tensor])
         return [{name: batching.join(wanted[name], part, blocks) for name, part in kept.items()} for kept in parts]
 
+    def step_by_step(
+        self, feeds: Mapping[str, Any], batching: Batching, first_sample: int
+    ) -> Iterator[tuple[Step, Callable[[], None]]]:
+        """Take all samples through the first chip side by side: each step, and what takes them through it.
+
+        That may be called several times, while layers multiply with something else each time; the last results count.
+        Activations of all samples are in memory at once.
+        """
+        going = []
+        for block in batching.blocks(feeds, first_sample, exact=True):
+            crossbars = Crossbars(self.partition.graph, self.chips, self._biases, block, batching.separable, None)
+            going.append((_Pass(self.partition, crossbars, None, 0), dict(block.feeds)))
+        for step, expiring in zip(self.partition.steps, self.partition.expiring, strict=True):
+            visits = [one.visits for one, _ in going]
+
+            def take(step: Step = step, visits: Sequence[Counter[str]] = visits) -> None:
+                for (one, tensors), before in zip(going, visits, strict=True):
+                    with PROCESSORS:
+                        one.visits = before.copy()
+                        tensors.update(one.step(step, tensors))
+
+            yield step, take
+            for _, tensors in going:
+                for name in expiring:
+                    tensors.pop(name, None)
+
 
 class _Pace:
     """Finds the number of samples whose activations fit into memory, from what the blocks before have taken."""
@@ -175,9 +201,9 @@ class _Pass:
         What activations took at once, in bytes.
     """
 
-    def __init__(self, partition: Partition, crossbars: Crossbars, shared: _Shared, chip: int) -> None:
+    def __init__(self, partition: Partition, crossbars: Crossbars, shared: _Shared | None, chip: int) -> None:
         self.partition, self.crossbars, self.chip = partition, crossbars, chip
-        self.given = {number: values[chip] for number, values in shared.values.items()}
+        self.given = {number: values[chip] for number, values in shared.values.items()} if shared else {}
         self.kept: dict[str, list[Any]] = {}
         self.found: dict[str, Any] = {}
         self.visits: Counter[str] = Counter()
@@ -205,17 +231,7 @@ class _Pass:
     ) -> list[Any]:
         """Outputs of a partition; ``tensors`` are all that it can see, and are used up."""
         for number, (step, expiring) in enumerate(zip(partition.steps, partition.expiring, strict=True)):
-            if number in given:
-                values = given[number]
-            elif isinstance(step, Layer):
-                visit = self.visits[step.name]
-                self.visits[step.name] += 1
-                (y,) = self.crossbars.outputs(step, tensors, [self.chip], visit)
-                values = {step.output: y}
-            elif isinstance(step, Segment):
-                values = step.run(tensors)
-            else:
-                values = self._control(step, tensors)
+            values = given[number] if number in given else self.step(step, tensors)
             tensors.update(values)
             self.peak = max(self.peak, sum(getattr(value, "nbytes", 0) for value in tensors.values()))
             for name in self.kept.keys() & values.keys():
@@ -223,6 +239,17 @@ class _Pass:
             for name in expiring:
                 tensors.pop(name, None)
         return [self.crossbars.value(name, tensors) for name in partition.outputs]
+
+    def step(self, step: Step, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """What a step gives."""
+        if isinstance(step, Layer):
+            visit = self.visits[step.name]
+            self.visits[step.name] += 1
+            (y,) = self.crossbars.outputs(step, tensors, [self.chip], visit)
+            return {step.output: y}
+        if isinstance(step, Segment):
+            return step.run(tensors)
+        return self._control(step, tensors)
 
     def _control(self, step: Control, tensors: Mapping[str, Any]) -> dict[str, Any]:
         def body(partition: Partition) -> Body:

@@ -15,12 +15,14 @@ import numpy.typing as npt
 import onnx
 
 from xbarsim.chip import Chip
+from xbarsim.correction import Statistics
 from xbarsim.errors import DataError, ModelError
 from xbarsim.faultmap import FaultMap
-from xbarsim.macro import Macro
+from xbarsim.macro import Activity, Macro
 from xbarsim.network.batching import Batching, Block
 from xbarsim.network.bodies import all_nodes
 from xbarsim.network.calibration import Calibration, calibrate
+from xbarsim.network.corrected import Affine, gains
 from xbarsim.network.exact import exact_executor
 from xbarsim.network.feeds import TensorInfo, check_feeds, tensor_info
 from xbarsim.network.folding import fold
@@ -33,6 +35,7 @@ from xbarsim.network.programmed import ProgrammedNetwork
 from xbarsim.network.rewriting.expansion import expand
 from xbarsim.network.samples import plan_batches
 from xbarsim.network.shapes import infer_shapes
+from xbarsim.network.statistics import correction_by
 from xbarsim.network.store import restore
 from xbarsim.network.summary import Summary, summarise
 from xbarsim.paths import PathName
@@ -257,9 +260,8 @@ class Network:
             A layer cannot be computed by this path.
         """
         if calibration is None and chip.needs_calibration:
-            what = "converters" if chip.device.iv.is_linear else "nonlinear cells"
             raise DataError(
-                f"chip {chip.name!r} needs the ranges of its {what}: pass calibration= with input data or with "
+                f"chip {chip.name!r} needs {chip.awaits}: pass calibration= with input data or with "
                 "what Network.calibrate returns"
             )
         found = None if calibration is None else self.calibrate(chip, calibration, threads=threads)
@@ -281,7 +283,21 @@ class Network:
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
-        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path)
+        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path, self._corrections(chip, layers, found))
+
+    def _corrections(
+        self, chip: Chip, layers: Mapping[str, tuple[Macro, ...]], calibration: Calibration | None
+    ) -> dict[str, tuple[Affine, ...]]:
+        """How a chip's products are corrected, from its own products of the calibration inputs where they tell."""
+        parts = self.partition_for(chip)
+        if calibration is None or not isinstance(chip.correction, Statistics):
+            return gains(chip, parts.layers)
+        batching = self.batching_for(calibration.inputs, chip)
+        found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching)
+        for macros in layers.values():
+            for macro in macros:
+                macro.activity = Activity()  # the chip has not been used yet
+        return found
 
     def restore(self, path: str | Path, *, threads: int | None = None) -> ProgrammedNetwork:
         """The network on a simulated chip that `ProgrammedNetwork.save` wrote; its outputs have the same bits.

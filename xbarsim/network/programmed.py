@@ -16,6 +16,7 @@ from xbarsim.dissipation import Dissipation
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Activity, Macro
+from xbarsim.network.corrected import Affine, corrected
 from xbarsim.network.crossbars import Observer
 from xbarsim.network.executor import Executor
 from xbarsim.network.layers import Layer
@@ -50,6 +51,10 @@ class ProgrammedNetwork:
         How the chip's placement rules cut the network.
     layers
         For each crossbar layer its macros: one for each group.
+    corrections
+        For each layer that is corrected behind its converters, what becomes of the products of each macro.
+    products
+        For each layer what its inputs are multiplied with: its macros, corrected.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class ProgrammedNetwork:
         dtype: npt.DTypeLike,
         layers: Mapping[str, tuple[Macro, ...]],
         path: PathName,
+        corrections: Mapping[str, tuple[Affine, ...]],
     ) -> None:
         self.network = network
         self.chip = chip
@@ -69,8 +75,10 @@ class ProgrammedNetwork:
         self.dtype = np.dtype(dtype)
         self.path = path
         self.layers = layers
+        self.corrections = corrections
         self.partition: Partition = network.partition_for(chip)
-        self._executor = Executor(self.partition, layers)
+        self.products = corrected(chip, layers, corrections)
+        self._executor = Executor(self.partition, self.products)
 
     @property
     def activity(self) -> dict[str, Activity]:
@@ -219,7 +227,7 @@ class Ensemble:
                     f"chips with seeds {first.seed} and {other.seed} cannot run together: program them from one "
                     "network, design, calibration and precision"
                 )
-        self._executor = Executor(first.partition, *(chip.layers for chip in self.chips))
+        self._executor = Executor(first.partition, *(chip.products for chip in self.chips))
 
     def run(
         self,

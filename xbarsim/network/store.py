@@ -1,7 +1,8 @@
 """Store: a programmed chip in one HDF5 file, so that what was programmed and solved once need not be again.
 
-A group for each macro holds its cells at every stage, its faults and its ranges; attributes say what chip of which
-network it is. All arrays carry checksums. A restored chip gives the same bits.
+A group for each macro holds its cells at every stage, its faults and its ranges, another one how its products are
+corrected; attributes say what chip of which network it is. All arrays carry checksums. A restored chip gives the same
+bits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from xbarsim.errors import DataError, XbarsimError
 from xbarsim.faultmap import CellFaults, FaultMap
 from xbarsim.hdf5 import new_hdf5
 from xbarsim.macro import Macro, Ranges
+from xbarsim.network.corrected import Affine
 from xbarsim.paths import PathName, check_path
 from xbarsim.programming import Stages
 from xbarsim.tiling import Tiling
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "restore", "save"]
 
 FORMAT = "xbarsim-chip-1"
+
+_Restored = tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]], PathName, dict[str, tuple[Affine, ...]]]
 
 _STAGES = ("target", "programmed", "aged", "effective")
 
@@ -54,6 +58,10 @@ def save(programmed: ProgrammedNetwork, path: str | Path, *, force: bool) -> Non
             for name, macro in zip(layer.macro_names, programmed.layers[layer.name], strict=True):
                 # layers' names may hold slashes, which mean groups in HDF5
                 _write_macro(file.create_group(f"macros/{quote(name, safe='')}"), macro)
+            for name, correction in zip(layer.macro_names, programmed.corrections.get(layer.name, ()), strict=False):
+                group = file.create_group(f"corrections/{quote(name, safe='')}")
+                _write(group, "scale", correction.scale)
+                _write(group, "shift", correction.shift)
 
 
 def _write_macro(group: Any, macro: Macro) -> None:
@@ -89,10 +97,8 @@ def _write(group: Any, name: str, data: npt.NDArray[Any]) -> Any:
     return group.create_dataset(name, data=data, fletcher32=data.size > 0)
 
 
-def restore(
-    network: Network, path: str | Path, threads: int | None
-) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]], PathName]:
-    """Chip, seed, write, precision, macros and path of a file; see `Network.restore`."""
+def restore(network: Network, path: str | Path, threads: int | None) -> _Restored:
+    """Chip, seed, write, precision, macros, path and corrections of a file; see `Network.restore`."""
     import h5py
 
     try:
@@ -110,9 +116,7 @@ def restore(
         raise DataError(f"{path}: not a programmed chip, or damaged: {reason}") from None
 
 
-def _read(
-    network: Network, file: Any, path: str, threads: int | None
-) -> tuple[Chip, int, int, str, dict[str, tuple[Macro, ...]], PathName]:
+def _read(network: Network, file: Any, path: str, threads: int | None) -> _Restored:
     attributes = dict(file.attrs)
     if attributes.get("format") != FORMAT:
         raise DataError(f"{path}: not a file of a programmed chip ({FORMAT}) but {attributes.get('format')!r}")
@@ -146,7 +150,17 @@ def _read(
         )
         for layer in network.partition_for(chip).layers
     }
-    return chip, seed, write, dtype, layers, computed
+    given = file.get("corrections", {})
+    corrections = {
+        layer.name: tuple(_correction(given[quote(name, safe="")], layer) for name in layer.macro_names)
+        for layer in network.partition_for(chip).layers
+        if quote(layer.macro_names[0], safe="") in given
+    }
+    return chip, seed, write, dtype, layers, computed, corrections
+
+
+def _correction(group: Any, layer: Layer) -> Affine:
+    return Affine(*(_array(group, name, np.float64, layer.shape[:1]) for name in ("scale", "shift")))
 
 
 def _ranges(attributes: Mapping[str, Any]) -> Ranges | None:

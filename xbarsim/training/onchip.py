@@ -269,7 +269,7 @@ def on_chip(
     """
     layers = crossbar_layers(model, exclude, chip.placement if isinstance(chip, Chip) else ())
     called = chip_names(layers, names)
-    if calibration is None and isinstance(chip, Chip) and chip.needs_calibration:
+    if calibration is None and isinstance(chip, Chip) and chip.needs_ranges:
         raise DataError("calibration is missing: the chip's converters or nonlinear cells need ranges")
     found = OnChip(model, layers, chip, redraw=redraw, seed=seed, faults=faults, names=called)
     if calibration is not None:
