@@ -133,7 +133,8 @@ def cost_of_layer(name: str, shown: Sequence[Dissipation], macs: int, samples: i
     parts = _Known(chip.cost or Components())
     vectors = shown[0].vectors / samples
     slots = macros[0].inputs.shifts.size  # reads of a vector
-    columns = [sum(columns.size for _, columns in converter_columns(chip, macro.tiling)) for macro in macros]
+    copies = chip.redundancy.copies
+    columns = [copies * sum(columns.size for _, columns in converter_columns(chip, macro.tiling)) for macro in macros]
     conversions = [vectors * slots * count for count in columns]
     reads, drives = vectors * slots, sum(one.drives for one in shown) / samples
     queue = max(_queue(chip, macro.tiling) for macro in macros)
@@ -212,7 +213,8 @@ def _whole_arrays(chip: Chip, tiling: Tiling) -> tuple[int, int, int]:
     one = Tiling.of(chip, tiling.outputs, 1)
     converters = sum(-(-columns.size // chip.adc.columns_per_adc) for _, columns in converter_columns(chip, one))
     rows, cols = chip.array.rows, chip.array.cols
-    return tiling.n_tiles * rows * cols, tiling.n_tiles * rows, tiling.row_tiles * tiling.column_tiles * converters
+    tiles, sites = tiling.n_tiles * chip.redundancy.copies, tiling.n_tiles // tiling.arrays * chip.redundancy.copies
+    return tiles * rows * cols, tiles * rows, sites * converters
 
 
 def _plain(value: Any) -> Any:

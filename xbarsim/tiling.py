@@ -71,6 +71,12 @@ class Tiling:
         """Cells in all, those of reference columns included."""
         return self.n_in * (self.n_out * self.cells_per_weight + self.column_tiles * self.reference_columns)
 
+    def shape(self, tile: Tile) -> tuple[int, int]:
+        """Rows and columns of one array in use, reference columns included."""
+        outputs = tile.outputs.stop - tile.outputs.start
+        columns = outputs * self.cells_per_weight // self.arrays + self.reference_columns
+        return tile.inputs.stop - tile.inputs.start, columns
+
     def parts(self, weights: int) -> Iterator[Tiling]:
         """The same arrays, some rows of them at a time: as few as one, as many as hold at most so many weights.
 
