@@ -99,9 +99,10 @@ class Dissipation:
             for tile in tiling:
                 array = Crossbar(stages.aged.on_array(tile, tiling), macro.chip.wires, macro.chip.device.iv)
                 if self._linear:
-                    found += (array.input_admittance() * self._moments[tile.row]).ravel().tolist()
+                    lines = slice(None) if tile.order is None else tile.order.rows
+                    found += (array.input_admittance() * self._moments[tile.row][lines][:, lines]).ravel().tolist()
                 else:
-                    volts = self._solved[:, first + tile.inputs.start : first + tile.inputs.stop] * per_level
+                    volts = self._solved[:, first:][:, tile.wordlines] * per_level
                     found += _powers(array, np.moveaxis(volts, 1, 0).reshape(array.shape[0], -1))
         if self._linear:
             return math.fsum(found) * per_level**2

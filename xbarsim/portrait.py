@@ -183,8 +183,7 @@ def _histogram(values: Array, edges: Array, bins: int) -> Counts:
 def _first_array(stages: Stages, tiling: Tiling) -> Kinds:
     """What is stuck in the first array of a matrix."""
     tile = next(iter(tiling))
-    shape = tile.inputs.stop, tile.outputs.stop * tiling.cells_per_weight // tiling.arrays + tiling.reference_columns
-    found = np.zeros(shape, np.int8)
+    found = np.zeros(tiling.shape(tile), np.int8)
     for name, stuck in stages.faults.arrays.items():
         if name.endswith(f"/{tile.name}"):
             found[stuck.kind == STUCK_ON] = ON

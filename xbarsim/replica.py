@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xbarsim.arrangement import arranged
 from xbarsim.checks import check_weights
 from xbarsim.chip import Chip
 from xbarsim.effective import effective, transposed
@@ -56,10 +57,10 @@ class Replica:
         stages: Stages | None,
     ) -> None:
         self.chip, self.name = chip, name
-        n_out, n_in = np.shape(weights)
-        self.tiling = Tiling.of(chip, n_out, n_in)
+        given = stages.faults if stages and stages.faults.arrays else faults
+        self.tiling = _tiling(weights, chip, seed, name, given, threads)
         # currents of solved circuits are double
-        chosen = choose(chip, n_in, path)
+        chosen = choose(chip, self.tiling.n_in, path)
         sums = np.dtype(np.float64) if chosen in SOLVING else dtype
         adc = chip, self.tiling, inputs, ranges, seed, name, sums
         self.adc = None if chip.adc.is_ideal else Adc.of(*adc)
@@ -142,12 +143,26 @@ def replica_names(layer: str, chip: Chip) -> list[str]:
 def realised(weights: npt.ArrayLike, chip: Chip, *, seed: int, layer: str, faults: FaultMap | None) -> Array:
     """`Macro.weights` of a matrix on one simulated chip, without what a product needs besides."""
     matrix = check_weights(weights)
-    tiling, scale = Tiling.of(chip, *matrix.shape), chip.mapping.full_scale(matrix)
+    scale = chip.mapping.full_scale(matrix)
     found = []
     for name in replica_names(layer, chip):
+        tiling = _tiling(matrix, chip, seed, name, faults, None)
         aged = written(matrix, chip, tiling, scale, seed=seed, write=0, layer=name, faults=faults)[2]
         found.append(effective(aged, chip, tiling).weights(chip, scale, tiling))
     return mean(found)
+
+
+def _tiling(
+    weights: npt.ArrayLike, chip: Chip, seed: int, name: str, faults: FaultMap | None, threads: int | None
+) -> Tiling:
+    """How a matrix lies on the arrays of one simulated chip."""
+    n_out, n_in = np.shape(weights)
+    tiling = Tiling.of(chip, n_out, n_in)
+    if not chip.repair.moves:
+        return tiling
+    matrix = check_weights(weights)
+    scale = chip.mapping.full_scale(matrix)
+    return arranged(matrix, chip, tiling, scale, seed=seed, layer=name, faults=faults, threads=threads)
 
 
 def mean(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

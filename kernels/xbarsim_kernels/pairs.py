@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from xbarsim_kernels._jit import kernel
 
-__all__ = ["compensate", "compensated"]
+__all__ = ["compensate", "compensated", "single"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -43,25 +43,29 @@ def compensate(weights: Doubles, stuck: Doubles, grid: Doubles, cells: Doubles) 
 def compensated(weight: float, stuck: Doubles, grid: Doubles, cells: Doubles, room: Doubles) -> float:
     """The same for one weight; returns the error that remains. ``room`` (4, slices) is working memory."""
     if cells.shape[1] == 1:
-        return _one(weight, stuck, grid, cells)
+        cells[0, 0], cells[1, 0], error = single(weight, cells[0, 0], cells[1, 0], stuck[0, 0], stuck[1, 0], grid)
+        return error
     return _several(weight, stuck, grid, cells, room)
 
 
 @kernel
-def _one(weight: float, stuck: Doubles, grid: Doubles, cells: Doubles) -> float:
-    plus = cells[0, 0] if np.isnan(stuck[0, 0]) else stuck[0, 0]
-    minus = cells[1, 0] if np.isnan(stuck[1, 0]) else stuck[1, 0]
-    error = abs(plus - minus - weight)
-    alike = _ALIKE / max(1, grid.size)
-    if np.isnan(stuck[0, 0]) and not np.isnan(stuck[1, 0]):
-        value = _nearest(minus + weight, grid)
-        if abs(value - minus - weight) < error - alike:
-            cells[0, 0], error = value, abs(value - minus - weight)
-    elif np.isnan(stuck[1, 0]) and not np.isnan(stuck[0, 0]):
-        value = _nearest(plus - weight, grid)
-        if abs(plus - value - weight) < error - alike:
-            cells[1, 0], error = value, abs(plus - value - weight)
-    return float(error)
+def single(
+    weight: float, plus: float, minus: float, stuck_plus: float, stuck_minus: float, grid: Doubles
+) -> tuple[float, float, float]:
+    """The same for a weight of two cells: what both should hold, and the error that remains."""
+    plus_works, minus_works = np.isnan(stuck_plus), np.isnan(stuck_minus)
+    first = plus if plus_works else stuck_plus
+    second = minus if minus_works else stuck_minus
+    error, alike = abs(first - second - weight), _ALIKE / max(1, grid.size)
+    if plus_works and not minus_works:
+        value = _nearest(second + weight, grid)
+        if abs(value - second - weight) < error - alike:
+            return value, minus, abs(value - second - weight)
+    elif minus_works and not plus_works:
+        value = _nearest(first - weight, grid)
+        if abs(first - value - weight) < error - alike:
+            return plus, value, abs(first - value - weight)
+    return plus, minus, error
 
 
 @kernel
