@@ -184,6 +184,8 @@ def test_a_saved_chip_names_every_field_that_has_a_value():
         "adc",
         "wires",
         "faults",
+        "redundancy",
+        "repair",
         "correction",
         "placement",
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,28 +42,46 @@ class Cells:
     # -- on arrays -----------------------------------------------------------------------------------------------------
 
     def on_array(self, tile: Tile, tiling: Tiling) -> Array:
-        """One array as it lies on the chip: a weight's columns side by side, reference columns last."""
-        block = self.g[_where(tile, tiling)]
+        """One array as it lies on the chip: a weight's columns side by side, reference columns last.
+
+        Columns that no output lies on are cut off, and conduct nothing.
+        """
+        block: Array = self.g[self._where(tile, tiling)]
+        if tile.order is not None:
+            held, block = block, np.zeros((len(block), tiling.places(tile), *block.shape[2:]))
+            block[:, tile.order.used] = held
         flat = block.reshape(block.shape[0], -1)
         if self.reference.size:
-            flat = np.concatenate([flat, self.reference[tile.inputs, tile.column]], axis=1)
+            flat = np.concatenate([flat, self.reference[tile.wordlines, tile.column]], axis=1)
         return flat
 
     def set_array(self, tile: Tile, tiling: Tiling, array: Array) -> None:
         """Fill in one array, given as it lies on the chip."""
-        where = _where(tile, tiling)
-        shape = self.g[where].shape
-        count = int(np.prod(shape[1:]))
-        self.g[where] = array[:, :count].reshape(shape)
+        polarities, slices = self.g.shape[2] // tiling.arrays, self.g.shape[3]
+        places = tiling.places(tile) if tile.order else tile.outputs.stop - tile.outputs.start
+        count = places * polarities * slices
+        block = array[:, :count].reshape(len(array), places, polarities, slices)
+        self.g[self._where(tile, tiling)] = block[:, tile.order.used] if tile.order else block
         if self.reference.size:
-            self.reference[tile.inputs, tile.column] = array[:, count:]
+            self.reference[tile.wordlines, tile.column] = array[:, count:]
 
     def present(self, tile: Tile, tiling: Tiling) -> npt.NDArray[np.bool_] | None:
         """Where an array has cells; None for everywhere."""
         owned = self.owned[tile.inputs, tile.outputs]
         if owned.all():
             return None
-        return np.repeat(owned, math.prod(self.g[_where(tile, tiling)].shape[2:]), axis=1)
+        if tile.order is not None:
+            owned, used = np.ones((len(owned), tiling.places(tile)), np.bool_), owned
+            owned[:, tile.order.used] = used[tile.order.rows][:, tile.order.columns[tile.order.used]]
+        return np.repeat(owned, math.prod(self.g.shape[2:]) // tiling.arrays, axis=1)
+
+    def _where(self, tile: Tile, tiling: Tiling) -> Any:
+        """What of ``g`` lies on an array, (rows, outputs, polarities, slices): views of it, if the order is its own."""
+        if tile.order is None:
+            polarity = slice(None) if tiling.arrays == 1 else slice(tile.array, tile.array + 1)
+            return tile.inputs, tile.outputs, polarity
+        _, outputs, polarities = tile.held(self.g.shape[2] // tiling.arrays)
+        return np.asarray(tile.wordlines)[:, None, None], outputs[:, None], polarities
 
     # -- what they stand for -------------------------------------------------------------------------------------------
 
@@ -95,11 +114,6 @@ class Cells:
             others, middle = np.broadcast_to(chip.read_states[0], cells.shape), chip.middle
         levels.realised(cells, others, significance, chip.read_range, middle, chip.gain * scale, out)
         return out
-
-
-def _where(tile: Tile, tiling: Tiling) -> tuple[slice, slice, slice]:
-    polarity = slice(None) if tiling.arrays == 1 else slice(tile.array, tile.array + 1)
-    return tile.inputs, tile.outputs, polarity
 
 
 def weigh(slices: Array, factors: Array) -> Array:

@@ -26,6 +26,8 @@ from xbarsim.faults import Faults
 from xbarsim.files import read_text
 from xbarsim.mapping import Differential, Mapping, OffsetColumn
 from xbarsim.placement import Rule
+from xbarsim.redundancy import Redundancy
+from xbarsim.repair import Repair
 from xbarsim.spec import Count, Spec, explain, override
 from xbarsim.wires import Wires
 
@@ -79,6 +81,10 @@ class Chip(Spec):
     """Resistances of the arrays' lines."""
     faults: Faults = Faults()
     """Stuck cells."""
+    redundancy: Redundancy = Redundancy()
+    """Cells beyond those that the weights need."""
+    repair: Repair = Repair()
+    """What is done about stuck cells that are known."""
     correction: Correction = Field(default=NoCorrection())
     """What digital logic does to converted products."""
     placement: tuple[Rule, ...] = ()
@@ -111,6 +117,7 @@ class Chip(Spec):
         if adc.counts_levels and (device.levels is None or self.dac.bits is None):
             missing = "device.levels" if device.levels is None else "dac.bits"
             raise ValueError(f"adc.range.kind = {adc.range.kind!r} needs {missing}: sums must be integers")
+        self._check_repair()
         if not self.read_range > 0.0:
             raise ValueError(f"device.iv: at dac.v_read = {self.dac.v_read:g} V, LRS carries no more current than HRS")
         if isinstance(self.correction, Gain) and self.correction.factor is None:
@@ -119,6 +126,21 @@ class Chip(Spec):
             if sum(self.faults.asked) >= 1.0:
                 raise ValueError("correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite")
         return self
+
+    def _check_repair(self) -> None:
+        mapping, repair, spare = self.mapping, self.repair, self.redundancy.spare_columns
+        if mapping.polarities == 1 and (repair.pairs or repair.swap):
+            name = "pairs" if repair.pairs else "swap"
+            raise ValueError(f"repair.{name} = true needs pairs; mapping.kind = {mapping.kind!r} has none")
+        if not getattr(mapping, "pruned_cells", True) and (repair.rows or repair.columns):
+            name = "rows" if repair.rows else "columns"
+            raise ValueError(f"repair.{name} = true moves weights: mapping.pruned_cells = false leaves no cells there")
+        if spare and not repair.columns:
+            raise ValueError(f"redundancy.spare_columns = {spare} needs repair.columns = true, which puts them to use")
+        if 0 < spare < self.columns_per_weight:
+            raise ValueError(
+                f"redundancy.spare_columns = {spare} is too few: one weight needs {self.columns_per_weight} columns"
+            )
 
     @property
     def subtracts_before(self) -> bool:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from xbarsim.chip import Chip
 from xbarsim.components import Components
@@ -133,7 +136,8 @@ def cost_of_layer(name: str, shown: Sequence[Dissipation], macs: int, samples: i
     parts = _Known(chip.cost or Components())
     vectors = shown[0].vectors / samples
     slots = macros[0].inputs.shifts.size  # reads of a vector
-    columns = [sum(columns.size for _, columns in converter_columns(chip, macro.tiling)) for macro in macros]
+    copies = chip.redundancy.copies
+    columns = [copies * sum(_used(columns) for _, columns in converter_columns(chip, macro.tiling)) for macro in macros]
     conversions = [vectors * slots * count for count in columns]
     reads, drives = vectors * slots, sum(one.drives for one in shown) / samples
     queue = max(_queue(chip, macro.tiling) for macro in macros)
@@ -194,7 +198,11 @@ class _Known:
 
 def _queue(chip: Chip, tiling: Tiling) -> int:
     """Conversions that a converter makes one after the other in each read."""
-    return max(min(chip.adc.columns_per_adc, columns.size) for _, columns in converter_columns(chip, tiling))
+    return max(min(chip.adc.columns_per_adc, _used(columns)) for _, columns in converter_columns(chip, tiling))
+
+
+def _used(columns: npt.NDArray[np.int64]) -> int:
+    return int(np.count_nonzero(columns >= 0))
 
 
 def _times(reads: float, t_read: float, t_convert: float, overlap: bool) -> tuple[float, float]:
@@ -209,10 +217,12 @@ def _times(reads: float, t_read: float, t_convert: float, overlap: bool) -> tupl
 
 def _whole_arrays(chip: Chip, tiling: Tiling) -> tuple[int, int, int]:
     """Cells, wordline drivers and converters of whole arrays, whatever part of them is used."""
-    one = Tiling.of(chip, tiling.outputs, 1)
+    full = tiling.outputs + tiling.spare
+    one = replace(tiling, n_out=full, n_in=1, outputs=full, orders={})
     converters = sum(-(-columns.size // chip.adc.columns_per_adc) for _, columns in converter_columns(chip, one))
-    rows, cols = chip.array.rows, chip.array.cols
-    return tiling.n_tiles * rows * cols, tiling.n_tiles * rows, tiling.row_tiles * tiling.column_tiles * converters
+    rows, cols = chip.array.rows, chip.array.cols + chip.redundancy.spare_columns
+    tiles, sites = tiling.n_tiles * chip.redundancy.copies, tiling.n_tiles // tiling.arrays * chip.redundancy.copies
+    return tiles * rows * cols, tiles * rows, sites * converters
 
 
 def _plain(value: Any) -> Any:

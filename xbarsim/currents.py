@@ -76,9 +76,9 @@ class Currents:
 
             def one(task: tuple[int, Tile, Crossbar, slice], found: Cells = found) -> None:
                 number, tile, array, block = task
-                applied = np.ascontiguousarray(volts[tile.inputs, block])
+                applied = np.ascontiguousarray(volts[tile.wordlines, block])
                 current = solve(number, applied, block.start) if solve else column_currents(array, applied)
-                found.set_array(Tile(tile.row, tile.column, tile.array, block, tile.outputs), self.tiling, current.T)
+                found.set_array(tile.of_vectors(block), self.tiling, current.T)
 
             in_threads(one, [(*entry, block) for entry in arrays for block in blocks], self.threads)
             yield arrays[0][1].inputs, np.ascontiguousarray(columns(found, self.chip).T)

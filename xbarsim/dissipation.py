@@ -56,7 +56,7 @@ class Dissipation:
         inputs, tiling = self.macro.inputs, self.macro.tiling
         planes = np.asarray(inputs.planes(inputs.levels(x)[0]), np.float64)
         first, self.vectors = self.vectors, self.vectors + x.shape[1]
-        self.drives += int(np.count_nonzero(planes)) * tiling.column_tiles * tiling.arrays
+        self.drives += int(np.count_nonzero(planes)) * self.macro.n_tiles // tiling.row_tiles
         if not self._linear:
             self._keep(planes, np.asarray(np.arange(first, self.vectors) * _GOLDEN % 1.0, np.float64))
             return
@@ -89,7 +89,7 @@ class Dissipation:
             return math.nan
         per_level = macro.inputs.volts_per_level
         found = []
-        for tiling, stages in macro.by_rows():
+        for tiling, stages in (part for replica in macro.replicas for part in replica.by_rows()):
             first = tiling.first_row * tiling.rows
             if self._linear and not self._wired:
                 cells = stages.effective
@@ -99,9 +99,10 @@ class Dissipation:
             for tile in tiling:
                 array = Crossbar(stages.aged.on_array(tile, tiling), macro.chip.wires, macro.chip.device.iv)
                 if self._linear:
-                    found += (array.input_admittance() * self._moments[tile.row]).ravel().tolist()
+                    lines = slice(None) if tile.order is None else tile.order.rows
+                    found += (array.input_admittance() * self._moments[tile.row][lines][:, lines]).ravel().tolist()
                 else:
-                    volts = self._solved[:, first + tile.inputs.start : first + tile.inputs.stop] * per_level
+                    volts = self._solved[:, first:][:, tile.wordlines] * per_level
                     found += _powers(array, np.moveaxis(volts, 1, 0).reshape(array.shape[0], -1))
         if self._linear:
             return math.fsum(found) * per_level**2

@@ -82,7 +82,9 @@ class Fluctuation:
         in_threads(one, range(len(tiles)), _threads(tiling, threads))
         for tile, results in zip(tiles, found, strict=True):
             for target, diagonal, forms in results:
-                variance[tile.inputs, target] += diagonal
+                variance[tile.wordlines, target] += diagonal
+                if tile.order is not None:
+                    forms = forms[:, :, np.argsort(tile.order.rows)]
                 before = pairs[tile.row][target]
                 pairs[tile.row][target] = np.concatenate([before, forms]) if len(before) else forms
         return Fluctuation(variance, pairs)
@@ -149,21 +151,24 @@ class _Sums:
     def of(self, tile: Tile) -> list[tuple[int, Integers, Array]]:
         """For each sum its number, its columns on this array and what each of them counts."""
         polarities = self.chip.mapping.polarities // self.tiling.arrays
-        outputs = range(tile.outputs.start, tile.outputs.stop)
-        places = np.arange(len(outputs) * polarities * self.slices).reshape(len(outputs), polarities, self.slices)
+        used, outputs, held = tile.held(polarities)
+        count = self.tiling.places(tile) if tile.order else len(outputs)
+        places = np.arange(count * polarities * self.slices).reshape(count, polarities, self.slices)
         references = places.size + np.arange(self.tiling.reference_columns)
+        # by polarity, wherever its columns lie
+        places = np.take_along_axis(places[used], np.argsort(held, axis=1)[:, :, None], axis=1)
         signs = np.array([1.0, -1.0])[:polarities]
         weights = significances(self.slices, self.chip.device.levels)
         first = self.own + tile.column * (self.tiling.reference_columns // (self.slices if self.collapsed else 1))
         found = []
-        for output, place in zip(outputs, places, strict=True):
+        for output, place, polarity in zip(outputs.tolist(), places, held[:, 0].tolist(), strict=True):
             start = output * self.per_output
             if self.collapsed:
                 found.append((start, place.ravel(), np.outer(signs, weights).ravel()))
             elif self.chip.subtracts_before:
                 found += [(start + s, place[:, s].copy(), signs) for s in range(self.slices)]
             else:
-                start += tile.array * self.slices
+                start += polarity * self.slices if polarities == 1 else 0
                 found += [(start + n, place.ravel()[n : n + 1], np.ones(1)) for n in range(place.size)]
         if self.collapsed and references.size:
             found.append((first, references, weights))

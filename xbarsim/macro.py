@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -19,19 +19,16 @@ import numpy.typing as npt
 from xbarsim.cells import Cells
 from xbarsim.checks import check_dtype, check_number, check_vectors, check_weights
 from xbarsim.chip import Chip
-from xbarsim.effective import transposed
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultCount, FaultMap
-from xbarsim.paths import PathName, check_path, choose
+from xbarsim.paths import PathName, check_path
 from xbarsim.plan import describe_effort, describe_plan
-from xbarsim.products import Adc, number_of_converters, plain_product
+from xbarsim.products import Adc, plain_product
 from xbarsim.programming import Stages
 from xbarsim.ranges import Inputs, Ranges
+from xbarsim.replica import Replica, mean, replica_names
 from xbarsim.threads import side_by_side
-from xbarsim.tiling import Tiling
-from xbarsim.writing import SOLVING, Writing
 from xbarsim_kernels import analog
-from xbarsim_kernels.keys import stream_key
 
 __all__ = ["Activity", "Macro", "MacroReport", "Ranges"]
 
@@ -106,8 +103,14 @@ class Macro:
         "bit-serial", "tiled", "solved" (see :doc:`/explanation/paths`). Results are equal, bit for bit where sums are
         whole numbers, else to rounding. Read noise is drawn for each output or conversion from its distribution, or,
         with "per-cell", for every cell in every read, which takes many times longer.
-    stages : Stages, optional
-        `Macro.stages` of this matrix on this chip, which then need not be programmed again.
+    stages : Stages, or a list of them, optional
+        `Macro.stages` of this matrix on this chip, which then need not be programmed again; with several copies those
+        of each one of `replicas`.
+
+    Attributes
+    ----------
+    replicas : the sets of arrays that hold the matrix, one for each of the chip's copies
+    tiling : how the matrix lies on the arrays of the first one
 
     Raises
     ------
@@ -138,7 +141,7 @@ class Macro:
         faults: FaultMap | None = None,
         threads: int | None = None,
         path: PathName = "auto",
-        stages: Stages | None = None,
+        stages: Stages | Sequence[Stages] | None = None,
     ) -> None:
         matrix = check_weights(weights)
         if not isinstance(chip, Chip):
@@ -148,7 +151,6 @@ class Macro:
         self._threads = None if threads is None else check_number(threads, "threads", 1)
         self.chip = chip
         self.n_out, self.n_in = matrix.shape
-        self.tiling = Tiling.of(chip, self.n_out, self.n_in)
         if ranges is None and calibration is not None:
             ranges = Ranges.measure(matrix, chip, _as_chunks(calibration, self.n_in), self._threads)
         if ranges is None and chip.needs_ranges:
@@ -158,40 +160,46 @@ class Macro:
         self.activity, self._lock = Activity(), threading.Lock()
         ranges = ranges or Ranges(1.0, False)
         self._inputs = Inputs(chip.dac, ranges.x_max, ranges.signed)
-        # currents of solved circuits are double
-        chosen = choose(chip, self.n_in, check_path(path))
-        sums = np.dtype(np.float64) if chosen in SOLVING else self.dtype
-        adc = chip, self.tiling, self._inputs, ranges, seed, layer, sums
-        self._adc = None if chip.adc.is_ideal else Adc.of(*adc)
         if faults is None and chip.faults.map is not None:
             faults = FaultMap.load(chip.faults.map)
-        self._noise = (seed, layer, "read", write)
         del matrix  # makes room for the cells
-        self._writing = Writing(
-            weights,
-            chip,
-            self.tiling,
-            self._inputs,
-            seed=seed,
-            write=write,
-            layer=layer,
-            faults=faults,
-            threads=self._threads,
-            stages=stages,
+        names = replica_names(layer, chip)
+        known: Sequence[Stages | None] = [stages] if isinstance(stages, Stages) else stages or [None] * len(names)
+        if len(known) != len(names):
+            raise DataError(f"layer {layer!r}: stages of {len(known)} sets of arrays; the chip has {len(names)} copies")
+        self._layer, path = layer, check_path(path)
+        self.replicas = tuple(
+            Replica(
+                weights,
+                chip,
+                self._inputs,
+                ranges,
+                seed=seed,
+                write=write,
+                name=name,
+                dtype=self.dtype,
+                faults=faults,
+                threads=self._threads,
+                path=path,
+                stages=own,
+            )
+            for name, own in zip(names, known, strict=True)
         )
-        self._product = self._writing.product(chosen, self._adc, self.dtype, forced=path != "auto")
+        self.tiling = self.replicas[0].tiling
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
     @property
     def n_tiles(self) -> int:
-        """Number of arrays."""
-        return self.tiling.n_tiles
+        """Number of arrays, those of all copies."""
+        return self.tiling.n_tiles * len(self.replicas)
 
     @property
     def n_cells(self) -> int:
-        """Number of cells, those of reference columns included, pruned weights' cells where they have none not."""
-        return self.tiling.n_cells - self._writing.absent * self.tiling.cells_per_weight
+        """Number of cells of all copies, those of reference columns included, pruned weights' cells where they have
+        none not.
+        """
+        return sum(replica.n_cells for replica in self.replicas)
 
     @property
     def zero_level(self) -> float:
@@ -205,46 +213,48 @@ class Macro:
 
     @property
     def adc(self) -> Adc | None:
-        """The converters; None where conversion is ideal."""
-        return self._adc
+        """The converters of the first copy; None where conversion is ideal."""
+        return self.replicas[0].adc
 
     @property
     def stages(self) -> Stages:
-        """Cells at every stage.
+        """Cells at every stage, those of the first copy.
 
         They take many times the memory of the product, and are held only where wires had to be solved for them; others
         are programmed again, which gives the same cells.
         """
-        return self._writing.stages
-
-    def by_rows(self) -> Iterator[tuple[Tiling, Stages]]:
-        """`stages` some rows of arrays at a time, each with its part of the tiling; in little memory, if not held."""
-        return self._writing.by_rows()
+        return self.replicas[0].stages
 
     @property
     def path(self) -> str:
-        """How products are computed, in a word."""
-        return self._product.path
+        """How products are computed, in a word; in several where copies differ."""
+        return ", ".join(self._paths)
 
     @property
     def plan(self) -> str:
         """How products are computed, why, and what wires and nonlinear cells add to the work."""
-        plan = describe_plan(self.chip, self.path)
-        effort = describe_effort(self.chip, self.path, [(self.tiling, 1)], "vector")
-        return f"{plan}; {effort}" if effort else plan
+        plans = [describe_plan(self.chip, path) for path in self._paths]
+        effort = describe_effort(self.chip, self._paths[0], [(self.tiling, 1)] * len(self.replicas), "vector")
+        return "; ".join([*plans, effort] if effort else plans)
+
+    @property
+    def _paths(self) -> list[str]:
+        return list(dict.fromkeys(replica.path for replica in self.replicas))
 
     @property
     def weights(self) -> Array:
-        """The (n_out, n_in) weights that the chip's effective conductances realise."""
-        return self.stages.effective.weights(self.chip, self._writing.scale, self.tiling)
+        """The (n_out, n_in) weights that the chip's effective conductances realise; of several copies the mean."""
+        return mean([replica.weights for replica in self.replicas])
 
     @property
     def faults(self) -> FaultMap:
-        """The stuck cells of each array."""
-        return self._writing.faults
+        """The stuck cells of each array of all copies."""
+        return FaultMap.merge(replica.faults for replica in self.replicas)
 
-    def conductance(self, column: Literal["plus", "minus", "reference"], stage: Stage = "effective") -> Array:
-        """Conductances [S] of all cells.
+    def conductance(
+        self, column: Literal["plus", "minus", "reference"], stage: Stage = "effective", copy: int = 0
+    ) -> Array:
+        """Conductances [S] of all cells, by the weight that they hold, wherever they lie.
 
         Parameters
         ----------
@@ -252,6 +262,7 @@ class Macro:
         stage : "target" (wanted), "programmed" (reached, with faults), "effective" (what a read sees: at read time, and
             behind the array's wires, where a cell counts with what reaches the sensed end; of nonlinear cells their
             current at ``dac.v_read`` for each volt, without wires)
+        copy : number of the copy
 
         Returns
         -------
@@ -260,7 +271,9 @@ class Macro:
         """
         if stage not in get_args(Stage):
             raise DataError(f"stage = {stage!r} is not valid; choose one of {', '.join(get_args(Stage))}")
-        cells: Cells = getattr(self.stages, stage)
+        if not 0 <= copy < len(self.replicas):
+            raise DataError(f"copy = {copy!r} is not valid; copies are numbered 0 to {len(self.replicas) - 1}")
+        cells: Cells = getattr(self.replicas[copy].stages, stage)
         paired = self.chip.mapping.polarities == 2
         if column == "plus" or (column == "minus" and paired):
             g = cells.g[:, :, 0 if column == "plus" else 1]
@@ -273,7 +286,7 @@ class Macro:
 
     def report(self) -> MacroReport:
         """Tiles, cells, plan, ranges, faults and converter activity."""
-        adc = self._adc.bits if self._adc else None, number_of_converters(self.chip, self.tiling)
+        adc = self.adc.bits if self.adc else None, sum(replica.n_converters for replica in self.replicas)
         count = self.faults.count()
         return MacroReport(self.n_tiles, self.n_cells, self.plan, self.ranges, *adc, count, self.activity)
 
@@ -309,8 +322,8 @@ class Macro:
             Values hold NaN, which no converter converts: neither the DAC, nor the ADC if the DAC is ideal.
         """
         levels, clipped = self._inputs.levels(x, self.dtype)
-        if clipped < 0 or (self._adc is not None and self.chip.dac.is_ideal and np.isnan(levels).any()):
-            raise DataError(f"layer {self._noise[1]!r}: its inputs hold NaN, which converters cannot convert")
+        if clipped < 0 or (self.adc is not None and self.chip.dac.is_ideal and np.isnan(levels).any()):
+            raise DataError(f"layer {self._layer!r}: its inputs hold NaN, which converters cannot convert")
         for macro in (self, *others):
             with macro._lock:
                 macro.activity.inputs += levels.size
@@ -352,19 +365,14 @@ class Macro:
             panels = analog.Panels.of(levels)
         if panels is None or panels.values.shape[1] != self.n_in or panels.values.dtype != self.dtype:
             raise DataError(f"levels must be a {self.dtype} array of shape ({self.n_in}, vectors)")
-        reads = analog.Reads(self._key(visit), first_vector, vectors_per_sample)
-        y, conversions, clipped = self._product.multiply(panels, reads)
-        with self._lock:
-            self.activity.conversions += conversions
-            self.activity.adc_clipped += clipped
-        if self._writing.at_zero is not None:
-            y -= self._writing.at_zero[:, None]
-        return y
-
-    def _key(self, visit: int) -> np.uint64:
-        if not self.chip.device.is_noisy:
-            return np.uint64(0)
-        return stream_key(*self._noise, *([visit] if visit else []))
+        found = []
+        for replica in self.replicas:
+            y, conversions, clipped = replica.multiply(panels, first_vector, vectors_per_sample, visit)
+            found.append(y)
+            with self._lock:
+                self.activity.conversions += conversions
+                self.activity.adc_clipped += clipped
+        return mean(found)
 
     @cached_property
     def T(self) -> Transposed:  # noqa: N802 - the name that NumPy users expect
@@ -380,14 +388,13 @@ class Macro:
             have no meaning without converters on the other side.
         """
         device = self.chip.device
-        if self._adc is not None or not self.chip.dac.is_ideal or device.is_noisy:
+        if self.adc is not None or not self.chip.dac.is_ideal or device.is_noisy:
             raise ChipError("the transposed product needs ideal converters and no read noise: set dac, adc to ideal")
         if not device.iv.is_linear:
             raise ChipError(f"the transposed product needs linear cells; device.iv.kind = {device.iv.kind!r} is not")
         if self.chip.mapping.polarities != 2:
             raise ChipError(f"the transposed product needs pairs; mapping.kind = {self.chip.mapping.kind!r} has none")
-        seen = transposed(self.stages.aged, self.chip, self.tiling, self._threads)
-        return Transposed(self, seen.weights(self.chip, self._writing.scale, self.tiling))
+        return Transposed(self, mean([replica.transposed_weights for replica in self.replicas]))
 
 
 class Transposed:

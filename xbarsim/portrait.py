@@ -102,15 +102,16 @@ def portray(network: ProgrammedNetwork, data: Dataset) -> Portrait:
     names = tuple(network.layers)
     target, programmed = (np.zeros((len(names), CELL_EDGES.size - 1), np.int64) for _ in range(2))
     codes = np.zeros((len(names), CODE_EDGES.size - 1), np.int64)
-    arrays = []
+    arrays: list[Kinds] = []
     for number, name in enumerate(names):
-        for group, macro in enumerate(network.layers[name]):
-            for tiling, stages in macro.by_rows():
+        parts = [(group, macro, part) for group, macro in enumerate(network.layers[name]) for part in macro.replicas]
+        for group, macro, replica in parts:
+            for tiling, stages in replica.by_rows():
                 target[number] += _cells(stages.target, macro)
                 programmed[number] += _cells(stages.programmed, macro)
                 if tiling.first_row > 0:
                     continue
-                if group == 0:
+                if len(arrays) == number:
                     arrays.append(_first_array(stages, tiling))
                 for vectors in seen[name].parts[group]:
                     codes[number] += _conversions(macro, stages.effective, vectors)
@@ -182,8 +183,7 @@ def _histogram(values: Array, edges: Array, bins: int) -> Counts:
 def _first_array(stages: Stages, tiling: Tiling) -> Kinds:
     """What is stuck in the first array of a matrix."""
     tile = next(iter(tiling))
-    shape = tile.inputs.stop, tile.outputs.stop * tiling.cells_per_weight // tiling.arrays + tiling.reference_columns
-    found = np.zeros(shape, np.int8)
+    found = np.zeros(tiling.shape(tile), np.int8)
     for name, stuck in stages.faults.arrays.items():
         if name.endswith(f"/{tile.name}"):
             found[stuck.kind == STUCK_ON] = ON

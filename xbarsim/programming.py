@@ -1,7 +1,8 @@
 """Programming: a weight matrix becomes the conductances of one simulated chip.
 
-Mapping gives cell values, the device turns them into targets and adds its errors, faults pin their cells, drift moves
-the others. Every random number is keyed by (seed, layer, tile, purpose): no order or neighbour changes it.
+Mapping gives cell values, the device turns them into targets, which may make up for stuck cells; it adds its errors,
+faults pin their cells, drift moves the others. Every random number is keyed by (seed, layer, tile, purpose): no order
+or neighbour changes it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import numpy.typing as npt
 
 from xbarsim.cells import Cells
 from xbarsim.chip import Chip
-from xbarsim.faultmap import CellFaults, FaultMap
+from xbarsim.compensation import compensate
+from xbarsim.faultmap import FaultMap
+from xbarsim.injection import inject
 from xbarsim.mapping import OffsetColumn
-from xbarsim.tiling import Tile, Tiling
+from xbarsim.tiling import Tiling
 from xbarsim_kernels import levels, random
 from xbarsim_kernels.keys import stream_key
 from xbarsim_kernels.memory import kept
 
-__all__ = ["Stages", "nominal", "program"]
+__all__ = ["Stages", "nominal", "program", "written"]
 
 Array = npt.NDArray[np.float64]
 
@@ -87,6 +90,29 @@ def _room(name: str, *shape: int) -> Array:
     return np.asarray(kept(name, math.prod(shape), np.float64), np.float64).reshape(shape)
 
 
+def written(
+    weights: Array,
+    chip: Chip,
+    tiling: Tiling,
+    scale: Array,
+    *,
+    seed: int,
+    write: int,
+    layer: str,
+    faults: FaultMap | None,
+    keep: bool = True,
+) -> tuple[Cells, Cells, Cells, FaultMap]:
+    """A matrix on one simulated chip: what is wanted of its cells, and what `program` gives; arguments as for both.
+
+    ``faults`` are applied instead of drawing them.
+    """
+    target = nominal(weights, chip, tiling, scale, keep)
+    stuck = inject(chip, tiling, seed=seed, layer=layer, given=faults)
+    if chip.repair.pairs and stuck.arrays:
+        compensate(target, weights, chip, tiling, scale, layer, stuck)
+    return target, *program(target, chip, tiling, seed=seed, write=write, layer=layer, faults=stuck, keep=keep)
+
+
 def program(
     target: Cells,
     chip: Chip,
@@ -95,33 +121,36 @@ def program(
     seed: int,
     write: int,
     layer: str,
-    faults: FaultMap | None,
+    faults: FaultMap,
     keep: bool = True,
 ) -> tuple[Cells, Cells, FaultMap]:
     """Write the targets into one simulated chip; without ``keep``, only the cells at read time remain, in their place.
+
+    Parameters
+    ----------
+    faults : what is stuck in each array (`inject`); empty for nothing
 
     Returns
     -------
     programmed : conductances right after writing, stuck cells included
     aged : conductances at read time (drifted)
-    faults : the faults of each array
+    faults : the faults of each array, as far as it has cells
     """
     device, drifts = chip.device, chip.device.drifts
-    if faults is None and not chip.faults.any and not drifts and device.d2d is None and device.c2c is None:
-        return target, target, FaultMap({})
+    if not faults.arrays and not drifts and device.d2d is None and device.c2c is None:
+        return target, target, faults
     programmed = target.empty() if keep else target
     aged = target.empty() if keep and drifts else programmed
-    found: dict[str, CellFaults] = {}
+    found = dict(faults.arrays)
     for tile in tiling:
-        array = _Array(chip, tile, seed, f"{layer}/{tile.name}", write)
+        array = _Array(chip, seed, f"{layer}/{tile.name}", write)
         wanted, present = target.on_array(tile, tiling), target.present(tile, tiling)
         written = array.write(wanted)
-        stuck = array.faults(wanted.shape, faults)
+        stuck = found.get(array.name)
         if present is not None:
             written = np.where(present, written, 0.0)
-            stuck = stuck.within(present) if stuck is not None else None
-        if stuck is not None:
-            found[array.name] = stuck
+        if stuck is not None and present is not None:
+            stuck = found[array.name] = stuck.within(present)
         reached = [(programmed, written), (aged, array.age(written))] if drifts else [(programmed, written)]
         for cells, g in reached:  # what is read comes last: it stays where stages share their memory
             cells.set_array(tile, tiling, stuck.apply(g) if stuck is not None else g)
@@ -133,7 +162,6 @@ class _Array:
     """One physical array with its random streams."""
 
     chip: Chip
-    tile: Tile
     seed: int
     name: str
     write_number: int
@@ -142,11 +170,6 @@ class _Array:
         out = np.empty(int(np.prod(shape)))
         random.normal(stream_key(self.seed, self.name, purpose, *more), out)
         return out.reshape(shape)
-
-    def _uniforms(self, purpose: str, count: int) -> Array:
-        out = np.empty(count)
-        random.uniform(stream_key(self.seed, self.name, "faults", purpose), out)
-        return out
 
     def write(self, target: Array) -> Array:
         device = self.chip.device
@@ -158,16 +181,3 @@ class _Array:
         device = self.chip.device
         z = self._normals(g.shape, "drift", self.write_number) if device.drift.sigma > 0.0 else None
         return device.drifted(g, z)
-
-    def faults(self, shape: tuple[int, ...], given: FaultMap | None) -> CellFaults | None:
-        device, asked = self.chip.device, self.chip.faults
-        rows, columns = shape
-        if given is not None:
-            found = given.find(self.name, (rows, columns))
-            if not np.isnan(found.stuck).any():
-                return found
-            g = asked.conductances(found.kind, self._uniforms, device.g_lrs, device.g_hrs)
-            return CellFaults(found.kind, g, found.asked_on, found.asked_off, found.absent)
-        if not asked.any:
-            return None
-        return asked.draw((rows, columns), self._uniforms, device.g_lrs, device.g_hrs)

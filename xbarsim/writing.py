@@ -31,7 +31,7 @@ from xbarsim.products import (
     fits_words,
     whole_columns,
 )
-from xbarsim.programming import Stages, nominal, program
+from xbarsim.programming import Stages, nominal, written
 from xbarsim.ranges import Inputs
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import analog
@@ -146,12 +146,12 @@ class Writing:
     def _write(self, weights: Array, tiling: Tiling, keep: bool = True) -> Stages:
         """Cells of some inputs at every stage; without ``keep`` they are those at read time, under all names."""
         chip = self.chip
-        target = nominal(weights, chip, tiling, self.scale, keep)
-        at_zero = self._at_zero(target) if keep else None
-        programmed, aged, found = program(
-            target,
+        at_zero = self._at_zero(weights) if keep else None
+        target, programmed, aged, found = written(
+            weights,
             chip,
             tiling,
+            self.scale,
             seed=self._seed,
             write=self._write_number,
             layer=self._layer,
@@ -160,11 +160,12 @@ class Writing:
         )
         return Stages(target, programmed, aged, effective(aged, chip, tiling, self.threads), found, at_zero)
 
-    def _at_zero(self, target: Cells) -> Array | None:
+    def _at_zero(self, weights: Array) -> Array | None:
         """What inputs shifted to positive values add to each output, known from the nominal cells and wires."""
         chip, inputs, tiling = self.chip, self.inputs, self.tiling
         if inputs.shift == 0.0:
             return None
+        target = nominal(weights, chip, tiling, self.scale)
         if chip.device.iv.is_linear:
             wanted = effective(target, chip, tiling, self.threads)
             return np.asarray(wanted.weights(chip, self.scale, tiling).sum(axis=1) * inputs.shift * inputs.x_lsb)

@@ -1,8 +1,8 @@
 """Store: a programmed chip in one HDF5 file, so that what was programmed and solved once need not be again.
 
-A group for each macro holds its cells at every stage, its faults and its ranges, another one how its products are
-corrected; attributes say what chip of which network it is. All arrays carry checksums. A restored chip gives the same
-bits.
+A group for each macro holds its ranges, its cells at every stage and its faults, those of further copies in groups
+within; another one how its products are corrected; attributes say what chip of which network it is. All arrays carry
+checksums. A restored chip gives the same bits.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from xbarsim.macro import Macro, Ranges
 from xbarsim.network.corrected import Affine
 from xbarsim.paths import PathName, check_path
 from xbarsim.programming import Stages
+from xbarsim.replica import replica_names
 from xbarsim.tiling import Tiling
 from xbarsim.versions import versions
 
@@ -57,15 +58,18 @@ def save(programmed: ProgrammedNetwork, path: str | Path, *, force: bool) -> Non
         for layer in programmed.partition.layers:
             for name, macro in zip(layer.macro_names, programmed.layers[layer.name], strict=True):
                 # layers' names may hold slashes, which mean groups in HDF5
-                _write_macro(file.create_group(f"macros/{quote(name, safe='')}"), macro)
+                group = file.create_group(f"macros/{quote(name, safe='')}")
+                _write_ranges(group, macro.ranges)
+                for replica in macro.replicas:
+                    first = replica is macro.replicas[0]
+                    _write_stages(group if first else group.create_group(quote(replica.name, safe="")), replica.stages)
             for name, correction in zip(layer.macro_names, programmed.corrections.get(layer.name, ()), strict=False):
                 group = file.create_group(f"corrections/{quote(name, safe='')}")
                 _write(group, "scale", correction.scale)
                 _write(group, "shift", correction.shift)
 
 
-def _write_macro(group: Any, macro: Macro) -> None:
-    stages = macro.stages
+def _write_stages(group: Any, stages: Stages) -> None:
     written: dict[str, Cells] = {}
     _write(group, "owned", stages.target.owned)
     for stage in _STAGES:
@@ -80,17 +84,20 @@ def _write_macro(group: Any, macro: Macro) -> None:
             _write(group, f"{stage}/{part}", getattr(cells, part)).attrs["units"] = "S"
     if stages.at_zero is not None:
         _write(group, "at_zero", stages.at_zero)
-    if macro.ranges is not None:
-        group.attrs["x_max"], group.attrs["signed"] = macro.ranges.x_max, macro.ranges.signed
-        if macro.ranges.i_max is not None:
-            group.attrs["i_max"] = macro.ranges.i_max
-        if not macro.ranges.reached:
-            group.attrs["reached"] = False
     for name, faults in stages.faults.arrays.items():
         part = group.create_group(f"faults/{quote(name, safe='')}")
         _write(part, "kind", faults.kind)
         _write(part, "g", faults.g)
         part.attrs["asked"], part.attrs["absent"] = [faults.asked_on, faults.asked_off], faults.absent
+
+
+def _write_ranges(group: Any, ranges: Ranges | None) -> None:
+    if ranges is not None:
+        group.attrs["x_max"], group.attrs["signed"] = ranges.x_max, ranges.signed
+        if ranges.i_max is not None:
+            group.attrs["i_max"] = ranges.i_max
+        if not ranges.reached:
+            group.attrs["reached"] = False
 
 
 def _write(group: Any, name: str, data: npt.NDArray[Any]) -> Any:
@@ -131,6 +138,8 @@ def _read(network: Network, file: Any, path: str, threads: int | None) -> _Resto
 
     def macro(name: str, weights: npt.NDArray[Any], layer: Layer) -> Macro:
         group = file["macros"][quote(name, safe="")]
+        _, *others = replica_names(name, chip)
+        copies = [group, *(group[quote(other, safe="")] for other in others)]
         return Macro(
             weights,
             chip,
@@ -141,7 +150,7 @@ def _read(network: Network, file: Any, path: str, threads: int | None) -> _Resto
             dtype=layer.precision(np.dtype(dtype)),
             threads=threads,
             path=computed,
-            stages=_stages(group, chip, layer),
+            stages=[_stages(copy, chip, layer) for copy in copies],
         )
 
     layers = {

@@ -207,6 +207,7 @@ def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> Summar
     count = len(layer.weights)
     vectors = batching.vectors.get(layer.name)
     n_out, n_in = layer.shape
+    tilings = [] if chip is None else _tilings(chip, layer)
     plan = "" if chip is None else _plan(chip, layer, batching)
     return SummaryRow(
         name=layer.name,
@@ -216,8 +217,8 @@ def _crossbar_row(batching: Batching, layer: Layer, chip: Chip | None) -> Summar
         matrices=count,
         shape=layer.shape,
         macs=None if vectors is None else vectors * count * n_out * n_in,
-        tiles=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_tiles,
-        cells=None if chip is None else count * Tiling.of(chip, n_out, n_in).n_cells,
+        tiles=None if chip is None else sum(tiling.n_tiles for tiling in tilings),
+        cells=None if chip is None else sum(tiling.n_cells for tiling in tilings),
         plan=plan,
     )
 
@@ -231,4 +232,9 @@ def _plan(chip: Chip, layer: Layer, batching: Batching) -> str:
 def _work(batching: Batching, layer: Layer, chip: Chip) -> list[tuple[Tiling, int]]:
     """Tilings of a layer's matrices, each with its vectors for one sample, 1 where their number is not known."""
     vectors = batching.vectors.get(layer.name, 1)
-    return [(Tiling.of(chip, *layer.shape), vectors)] * len(layer.weights)
+    return [(tiling, vectors) for tiling in _tilings(chip, layer)]
+
+
+def _tilings(chip: Chip, layer: Layer) -> list[Tiling]:
+    """Of every copy of every matrix."""
+    return [Tiling.of(chip, *layer.shape)] * len(layer.weights) * chip.redundancy.copies

@@ -38,7 +38,8 @@ _PASS = 1 << 20
 
 
 def converter_columns(chip: Chip, tiling: Tiling) -> Iterator[tuple[Tile, Integers]]:
-    """Each array, and the columns at its converters in the order in which they lie on it, numbered as by `columns`.
+    """Each array, and the columns at its converters in the order in which they lie on it, numbered as by `columns`;
+    -1 for those that are cut off.
 
     Pairs that are subtracted before conversion are converted beside their plus columns' array.
     """
@@ -49,7 +50,11 @@ def converter_columns(chip: Chip, tiling: Tiling) -> Iterator[tuple[Tile, Intege
     apart = tiling.arrays == 2 and polarities == 2
     for tile in tiling:
         if tile.array == 0 or apart:
-            mine = own[tile.outputs, tile.array : tile.array + 1] if apart else own[tile.outputs]
+            used, outputs, held = tile.held(1 if apart else polarities)
+            count = tiling.places(tile) if tile.order else len(outputs)
+            mine = np.full((count, held.shape[1], slices), -1)
+            # a subtractor's inputs are exchanged with the columns' roles: its converter sees what it would
+            mine[used] = own[outputs[:, None], 0 * held if polarities == 1 else held]
             yield tile, np.concatenate([mine.ravel(), references[tile.column]])
 
 
@@ -75,13 +80,14 @@ def draw_converters(
         return None
     layout = list(converter_columns(chip, tiling))
     rows, count = tiling.row_tiles, number_of_converters(chip, tiling) // tiling.row_tiles
-    owner = np.zeros(sum(columns.size for tile, columns in layout if tile.row == 0), np.int64)
+    owner = np.zeros((rows, sum(np.count_nonzero(columns >= 0) for tile, columns in layout if tile.row == 0)), np.int64)
     bank = _Bank(chip, bits, low, rows, count, layer, dtype)
     first = 0
     for tile, columns in layout:
         first = 0 if (tile.column, tile.array) == (0, 0) else first
-        owner[columns] = first + np.arange(columns.size) // adc.columns_per_adc
-        following = int(owner[columns].max()) + 1
+        places = np.flatnonzero(columns >= 0)
+        owner[tile.row, columns[places]] = first + places // adc.columns_per_adc
+        following = first - (-columns.size // adc.columns_per_adc)
         bank.draw(tile.row, slice(first, following), seed, f"{layer}/{tile.name}")
         first = following
     return bank.converters(owner)
@@ -156,9 +162,8 @@ class _Bank:
             some = slice(start, min(start + max(1, _PASS // points), count))
             ones = np.ones((1, some.stop - start))
             thresholds = np.empty((0, 0, 0)) if transitions is None else transitions[None, some]
-            measured = self._arranged(
-                ones, 0.0 * ones, ones, 0.0 * ones, stages[None, some], thresholds, np.arange(ones.size), np.float64
-            )
+            own, none = np.arange(ones.size)[None], 0.0 * ones
+            measured = self._arranged(ones, none, ones, none, stages[None, some], thresholds, own, np.float64)
             codes = np.empty((ones.size, points))
             transfer.convert(np.tile(inputs - 0.5, (ones.size, 1)), measured, 0, codes)
             centre = codes.mean(axis=1, keepdims=True)
@@ -170,7 +175,7 @@ class _Bank:
         return slope, intercept
 
     def converters(self, owner: Integers) -> transfer.Converters:
-        """What kernels take; ``owner`` is the converter of each column."""
+        """What kernels take; ``owner`` (row tiles, columns) is the converter of each column."""
         parts = (self.gain, self.offset, self.slope, self.intercept, self.stages, self.thresholds)
         return self._arranged(*parts, owner, self.dtype)
 
@@ -185,16 +190,22 @@ class _Bank:
         owner: Integers,
         dtype: npt.DTypeLike,
     ) -> transfer.Converters:
-        padding = -owner.size % COLUMNS
+        columns = owner.shape[1]
+        padding = -columns % COLUMNS
         low, high = float(self.low), float(self.low + 2**self.bits - 1)
 
         def by_column(values: Array, beyond: Any, dtype: npt.DTypeLike) -> npt.NDArray[np.floating]:
             """(tiles, converters, ...) to (tiles, blocks, ..., COLUMNS), with ``beyond`` after the last column."""
             tiles, _, *shape = values.shape
-            wide = np.concatenate([values[:, owner], np.broadcast_to(beyond, (tiles, padding, *shape))], axis=1)
+            here = values[np.arange(tiles)[:, None], owner]
+            wide = np.concatenate([here, np.broadcast_to(beyond, (tiles, padding, *shape))], axis=1)
             blocks = wide.reshape(tiles, wide.shape[1] // COLUMNS, COLUMNS, *shape)
             return np.ascontiguousarray(np.moveaxis(blocks, 2, -1), dtype)
 
+        places = owner[0] if thresholds.shape[1] > 1 else np.zeros(columns, np.int64)
+        if thresholds.shape[1] > 1 and (owner != places).any():
+            # kernels know one place for all tiles: columns that share a converter have its transitions each
+            thresholds, places = np.take_along_axis(thresholds, owner[:, :, None], axis=1), np.arange(columns)
         steps = min(self.bits, int(2 * self.reach).bit_length()) if thresholds.size else 0
         redundant = stages.shape[3] == 4
         return transfer.Converters(
@@ -206,7 +217,7 @@ class _Bank:
             low + 2.0 ** (self.bits - 1) if redundant else low,
             by_column(stages, 0.0, dtype),
             thresholds.astype(dtype, copy=False),
-            np.pad(owner, (0, padding)) if thresholds.shape[1] > 1 else np.zeros(owner.size + padding, np.int64),
+            np.pad(places, (0, padding)),
             self.reach,
             steps,
         )

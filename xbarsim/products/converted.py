@@ -40,7 +40,7 @@ class ConvertedProduct:
         dtype: npt.DTypeLike,
     ) -> None:
         self.inputs, self.dtype = inputs, np.dtype(dtype)
-        self.n_columns = tiling.n_cells // tiling.n_in
+        self.n_columns = tiling.columns
         if chip.subtracts_before:
             self.n_columns //= 2
         size = tiling.n_in, self.n_columns, min(chip.array.rows, tiling.n_in)

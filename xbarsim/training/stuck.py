@@ -14,13 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from xbarsim.checks import check_number, check_weights
+from xbarsim.checks import check_number
 from xbarsim.chip import Chip
-from xbarsim.effective import effective
 from xbarsim.errors import ChipError, DataError
 from xbarsim.faultmap import FaultMap
-from xbarsim.programming import nominal, program
-from xbarsim.tiling import Tiling
+from xbarsim.replica import realised
 from xbarsim.training.attachment import Attachment, Perturbation
 from xbarsim.training.layers import CrossbarLayer, Exclusion, Layout, crossbar_layers
 from xbarsim_kernels.keys import stream_key
@@ -40,8 +38,8 @@ class StuckAtAware(Perturbation):
     Parameters
     ----------
     chip
-        Mapping, levels, errors, faults, wires. Converters and read noise act on products, not on weights, and do
-        nothing here; see `on_chip`.
+        Mapping, levels, errors, faults, repair, copies, wires. Converters and read noise act on products, not on
+        weights, and do nothing here; see `on_chip`.
     layout
         Where the weight tensor holds its matrices.
     redraw
@@ -83,12 +81,7 @@ class StuckAtAware(Perturbation):
         return int(stream_key(self.seed, "chip", self.iteration)) if self.redraw else self.seed
 
     def _realised(self, weights: Array, name: str) -> Array:
-        chip, matrix = self.chip, check_weights(weights)
-        tiling, scale = Tiling.of(chip, *matrix.shape), chip.mapping.full_scale(matrix)
-        target = nominal(matrix, chip, tiling, scale)
-        seed = self.chip_seed
-        _, aged, _ = program(target, chip, tiling, seed=seed, write=0, layer=name, faults=self.faults)
-        return effective(aged, chip, tiling).weights(chip, scale, tiling)
+        return realised(weights, self.chip, seed=self.chip_seed, layer=name, faults=self.faults)
 
     def extra_repr(self) -> str:
         """What `print` shows."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xbarsim.bench.case import Case, Prepared
 from xbarsim.bench.cases.streams import write_limit
 from xbarsim.chip import Chip
+from xbarsim.faultmap import FaultMap
 from xbarsim.programming import nominal, program
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import random
@@ -38,7 +39,7 @@ def _prepared(errors: bool) -> Prepared:
         target = nominal(weights, chip, tiling, scale)
         if not errors:
             return target.g
-        programmed = program(target, chip, tiling, seed=0, write=0, layer="bench", faults=None)[0]
+        programmed = program(target, chip, tiling, seed=0, write=0, layer="bench", faults=FaultMap())[0]
         return programmed.g
 
     def expected() -> Numbers:
