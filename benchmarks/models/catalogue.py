@@ -69,7 +69,10 @@ for width in (1.2, 1.6):
     _add(f"resnet20-w{width}-dc30", f"resnet20-w{width}", DropConnect(0.3), 8, 0.1)
 _widen("resnet20-3x3", "resnet20", partial(ResNet, 3, shortcut=3), 12)
 _add("resnet20-3x3-dc30", "resnet20-3x3", DropConnect(0.3), 8, 0.1)
-_add("resnet20-dc30-plain", "resnet20-dc30", DropConnect(0.3, perturbed=False), 0, 0.1)
+
+# Batch norm's statistics of the weights without drop-connect, for chips that correct their own
+for _name in [name for name in CATALOGUE if name.startswith("resnet20") and "-dc" in name]:
+    _add(f"{_name}-plain", _name, replace(CATALOGUE[_name].preparation, perturbed=False), 0, 0.1)  # type: ignore[type-var]
 
 # Stuck cells in the loop: both polarities, on the mapping that they will meet
 for percent in (10, 30):
