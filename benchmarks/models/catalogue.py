@@ -60,18 +60,21 @@ for percent in (10, 20, 30):
     _add(f"lenet5-dc{percent}", "lenet5", DropConnect(percent / 100), 20, 0.03)
     _add(f"resnet20-dc{percent}", "resnet20", DropConnect(percent / 100), 10, 0.1)
 for width in (1.2, 1.6):
-    _widen(f"lenet5-w{width}", "lenet5", partial(LeNet5, width), 20)
-    _add(f"lenet5-w{width}-dc30", f"lenet5-w{width}", DropConnect(0.3), 20, 0.03)
-_widen("lenet5-w2.0", "lenet5", partial(LeNet5, 2.0), 20)
-_add("lenet5-w2.0-dc30", "lenet5-w2.0", DropConnect(0.3, exclude=("conv1", "fc3")), 20, 0.03)
+    _widen(f"lenet5-w{width}", "lenet5", partial(LeNet5, width), 12)
+    _add(f"lenet5-w{width}-dc30", f"lenet5-w{width}", DropConnect(0.3), 12, 0.03)
+_widen("lenet5-w2.0", "lenet5", partial(LeNet5, 2.0), 12)
+_add("lenet5-w2.0-dc30", "lenet5-w2.0", DropConnect(0.3, exclude=("conv1", "fc3")), 16, 0.03)
 for width in (1.2, 1.6):
     _widen(f"resnet20-w{width}", "resnet20", partial(ResNet, 3, width), 10)
     _add(f"resnet20-w{width}-dc30", f"resnet20-w{width}", DropConnect(0.3), 8, 0.1)
 _widen("resnet20-3x3", "resnet20", partial(ResNet, 3, shortcut=3), 12)
 _add("resnet20-3x3-dc30", "resnet20-3x3", DropConnect(0.3), 8, 0.1)
-_add("resnet20-dc30-plain", "resnet20-dc30", DropConnect(0.3, perturbed=False), 0, 0.1)
+
+# Batch norm's statistics of the weights without drop-connect, for chips that correct their own
+for _name in [name for name in CATALOGUE if name.startswith("resnet20") and "-dc" in name]:
+    _add(f"{_name}-plain", _name, replace(CATALOGUE[_name].preparation, perturbed=False), 0, 0.1)  # type: ignore[type-var]
 
 # Stuck cells in the loop: both polarities, on the mapping that they will meet
 for percent in (10, 30):
     _chip = {"mapping.kind": "differential", "faults.mix": "yuan2021", "faults.rate": percent / 100}
-    _add(f"lenet5-sa{percent}", "lenet5", StuckAt(tuple(_chip.items())), 15, 0.03)
+    _add(f"lenet5-sa{percent}", "lenet5", StuckAt(tuple(_chip.items())), 10, 0.03)
