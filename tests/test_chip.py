@@ -306,7 +306,10 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
 
 # -- errors ------------------------------------------------------------------------------------------------------------
 
-TOP = "adc, array, correction, cost, dac, description, device, faults, mapping, name, placement, sources, wires"
+TOP = (
+    "adc, array, correction, cost, dac, description, device, faults, mapping, name, placement, redundancy, repair, "
+    "sources, wires"
+)
 
 
 @pytest.mark.parametrize(
