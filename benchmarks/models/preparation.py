@@ -6,8 +6,9 @@ Each epoch attaches its own and takes it off again, so that a training that was 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -72,13 +73,35 @@ class DropConnect:
 
 @dataclass(frozen=True)
 class StuckAt:
-    """Weights are those that simulated chips realise, another one in each iteration."""
+    """Weights are those that simulated chips realise, another one in each iteration; the rate grows from 0.
 
-    chip: tuple[tuple[str, Any], ...]
+    No weight exceeds 2.5 times the rms of its layer at the start of the epoch: without a bound, weights whose cells are
+    stuck would go on growing, and the full scale of all others with them.
+    """
+
+    mapping: str
+    mix: str
+    rate: float
+    epochs: int = 3
+    clip: float = 2.5
 
     def attach(self, model: nn.Module, epoch: int) -> Detachable:
-        chip = xs.Chip.load("ideal").replace(dict(self.chip))
-        return training.stuck_at_aware(model, chip, seed=epoch)
+        now = self.rate * min(1.0, (epoch + 1) / self.epochs)
+        chip = xs.Chip.load("ideal").replace({"mapping.kind": self.mapping, "faults.mix": self.mix, "faults.rate": now})
+        stack = ExitStack()
+        for attached in (training.clip_weights(model, self.clip), training.stuck_at_aware(model, chip, seed=epoch)):
+            stack.callback(attached.remove)
+        return _Both(stack)
 
     def finish(self, model: nn.Module, batches: Batches) -> None:
         """Nothing."""
+
+
+@dataclass(frozen=True)
+class _Both:
+    """Two attachments, taken off the last one first."""
+
+    stack: ExitStack
+
+    def remove(self) -> None:
+        self.stack.close()
