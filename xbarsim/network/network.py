@@ -293,7 +293,8 @@ class Network:
         if calibration is None or not isinstance(chip.correction, Statistics):
             return gains(chip, parts.layers)
         batching = self.batching_for(calibration.inputs, chip)
-        found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching)
+        limit = chip.correction.limit
+        found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching, limit)
         for macros in layers.values():
             for macro in macros:
                 macro.activity = Activity()  # the chip has not been used yet
