@@ -405,6 +405,18 @@ TOP = "adc, array, correction, cost, dac, description, device, faults, mapping, 
             {"faults.p_stuck_on": 0.7, "faults.p_stuck_off": 0.7},
             "faults.p_stuck_on + faults.p_stuck_off = 1.4 is more than 1",
         ),
+        (
+            {"correction.kind": "gain", "faults.p_stuck_on": 1.0},
+            "correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite",
+        ),
+        (
+            {"correction.kind": "gain", "faults.map": "map.npz"},
+            "correction.factor is missing: faults.map says nothing of the share that is expected",
+        ),
+        (
+            {"correction.kind": "bias"},
+            "correction.kind = 'bias' is not valid; choose one of 'none', 'gain', 'statistics'",
+        ),
         ({"faults.rate": 0.1}, "faults.rate = 0.1 needs faults.mix, one of yuan2021, chen2017 or 'on:off'"),
         (
             {"faults.columns": {"p_stuck_on": 0.7, "p_stuck_off": 0.7}},
@@ -420,6 +432,14 @@ def test_a_wrong_field_or_value_is_named_in_one_line(changes, text):
     ("changes", "start"),
     [
         ({"device.g_lrs": -1.0}, "device.g_lrs = -1.0 is not valid: input should be greater than or equal to 0"),
+        (
+            {"correction.kind": "gain", "correction.factor": 0.0},
+            "correction.factor = 0.0 is not valid: input should be greater than 0",
+        ),
+        (
+            {"correction.kind": "statistics", "correction.limit": 0.5},
+            "correction.limit = 0.5 is not valid: input should be greater than or equal to 1",
+        ),
         ({"device.g_lrs": float("nan")}, "device.g_lrs = nan is not valid: input should be a finite number"),
         ({"device.g_lrs": float("inf")}, "device.g_lrs = inf is not valid: input should be a finite number"),
         ({"device.g_lrs": "1e-4"}, "device.g_lrs = '1e-4' is not valid: input should be a valid number"),

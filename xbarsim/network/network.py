@@ -192,7 +192,7 @@ class Network:
     def calibrate(
         self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
     ) -> Calibration:
-        """Converter ranges for chips of one design, from real inputs.
+        """Converter ranges for chips of one design, from real inputs; and statistics where chips correct by them.
 
         Parameters
         ----------
@@ -240,8 +240,9 @@ class Network:
         write
             Number of the write: another one draws new cycle-to-cycle errors.
         calibration
-            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal
-            and its cells are linear.
+            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal,
+            its cells are linear, and it does not correct by statistics. Where it does, the chip runs these inputs, and
+            activations of all of them are in memory at once.
         faults
             Faults to apply instead of drawing them.
         dtype
