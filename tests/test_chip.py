@@ -302,6 +302,15 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
     assert changes == {"device.c2c": {"kind": "normal", "sigma": 0.1}, "mapping.kind": "offset"}
 
 
+def test_without_a_kind_nothing_is_corrected():
+    """Where fields are set by text, "none" restores a default, and is the kind that this is."""
+    gain = IDEAL.replace({"correction": {"kind": "gain", "factor": 2.0}})
+    assert gain.replace({"correction.kind": None}) == gain.replace({"correction.kind": "none"}) == IDEAL
+    assert gain.replace({"correction.kind": "statistics"}).correction.limit == 3.0
+    assert gain.correction_factor == 2.0
+    assert gain.replace({"correction.factor": None, "faults.mix": "1:1", "faults.rate": 0.2}).correction_factor == 1.25
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 TOP = "adc, array, correction, cost, dac, description, device, faults, mapping, name, placement, sources, wires"

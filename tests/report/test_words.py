@@ -178,7 +178,8 @@ def test_every_change_is_said_where_it_belongs(chip: Chip, changes: dict[str, An
 @pytest.mark.parametrize("name", Chip.presets())
 def test_presets(name: str) -> None:
     chip, words = Chip.load(name), dict(describe(Chip.load(name)))
-    assert list(words) == ["Mapping", "Cells", "Stuck cells", "Arrays", "Wires", "Inputs", "Conversion", "Placement"]
+    parts = ["Mapping", "Cells", "Stuck cells", "Arrays", "Wires", "Inputs", "Conversion", "Correction", "Placement"]
+    assert list(words) == parts
     assert all(text.endswith(".") and not text[0].islower() for text in words.values())
     check(chip, words)
 
@@ -186,6 +187,7 @@ def test_presets(name: str) -> None:
 def check(chip: Chip, words: dict[str, str]) -> None:
     """What words must say of any chip, read off its fields and not off what the words are made from."""
     assert chip.mapping.kind in words["Mapping"].lower()
+    assert (chip.correction.kind == "none") == (words["Correction"] == "None.")
     for g in (chip.device.g_lrs, chip.device.g_hrs):
         assert quantity(g, "S") in words["Cells"]
     assert ("Programming is exact" in words["Cells"]) == (

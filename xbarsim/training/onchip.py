@@ -259,8 +259,8 @@ def on_chip(
     Raises
     ------
     DataError
-        Calibration is missing, a layer is a transposed convolution, or the chip corrects by statistics, which batch norm
-        does here (`recalibrated`).
+        Calibration is missing, a layer is a transposed convolution, or the chip corrects by statistics: here batch norm
+        does (`recalibrated`).
 
     Examples
     --------
