@@ -288,3 +288,8 @@ def test_what_cannot_be_corrected_is_refused(tmp_path):
         network.program(both)
     with pytest.raises(xs.DataError, match="belongs to another design"):
         network.program(both, calibration=network.calibrate(both.replace({"correction": None}), feeds))
+    gain = IDEAL.replace({"correction.kind": "gain"})
+    faults = network.program(IDEAL.replace({"faults.p_stuck_on": 0.1})).faults
+    with pytest.raises(xs.ChipError, match=r"correction.factor is missing: a given fault map"):
+        network.program(gain, faults=faults)
+    network.program(gain.replace({"correction.factor": 1.1}), faults=faults)

@@ -258,7 +258,7 @@ class Network:
         DataError
             Calibration is missing or belongs to another model.
         ChipError
-            A layer cannot be computed by this path.
+            A layer cannot be computed by this path, or a gain is to follow from faults that are given.
         """
         if calibration is None and chip.needs_calibration:
             raise DataError(
@@ -284,15 +284,16 @@ class Network:
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
-        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path, self._corrections(chip, layers, found))
+        corrections = self._corrections(chip, layers, found, given=faults is not None)
+        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path, corrections)
 
     def _corrections(
-        self, chip: Chip, layers: Mapping[str, tuple[Macro, ...]], calibration: Calibration | None
+        self, chip: Chip, layers: Mapping[str, tuple[Macro, ...]], calibration: Calibration | None, *, given: bool
     ) -> dict[str, tuple[Affine, ...]]:
         """How a chip's products are corrected, from its own products of the calibration inputs where they tell."""
         parts = self.partition_for(chip)
         if calibration is None or not isinstance(chip.correction, Statistics):
-            return gains(chip, parts.layers)
+            return gains(chip, parts.layers, given=given)
         batching = self.batching_for(calibration.inputs, chip)
         limit = chip.correction.limit
         found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching, limit)
