@@ -304,6 +304,15 @@ def test_a_change_does_not_touch_the_chip_it_starts_from():
     assert changes == {"device.c2c": {"kind": "normal", "sigma": 0.1}, "mapping.kind": "offset"}
 
 
+def test_without_a_kind_nothing_is_corrected():
+    """Where fields are set by text, "none" restores a default, and is the kind that this is."""
+    gain = IDEAL.replace({"correction": {"kind": "gain", "factor": 2.0}})
+    assert gain.replace({"correction.kind": None}) == gain.replace({"correction.kind": "none"}) == IDEAL
+    assert gain.replace({"correction.kind": "statistics"}).correction.limit == 3.0
+    assert gain.correction_factor == 2.0
+    assert gain.replace({"correction.factor": None, "faults.mix": "1:1", "faults.rate": 0.2}).correction_factor == 1.25
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 TOP = (
@@ -410,6 +419,18 @@ TOP = (
             {"faults.p_stuck_on": 0.7, "faults.p_stuck_off": 0.7},
             "faults.p_stuck_on + faults.p_stuck_off = 1.4 is more than 1",
         ),
+        (
+            {"correction.kind": "gain", "faults.p_stuck_on": 1.0},
+            "correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite",
+        ),
+        (
+            {"correction.kind": "gain", "faults.map": "map.npz"},
+            "correction.factor is missing: faults.map says nothing of the share that is expected",
+        ),
+        (
+            {"correction.kind": "bias"},
+            "correction.kind = 'bias' is not valid; choose one of 'none', 'gain', 'statistics'",
+        ),
         ({"faults.rate": 0.1}, "faults.rate = 0.1 needs faults.mix, one of yuan2021, chen2017 or 'on:off'"),
         (
             {"faults.columns": {"p_stuck_on": 0.7, "p_stuck_off": 0.7}},
@@ -425,6 +446,14 @@ def test_a_wrong_field_or_value_is_named_in_one_line(changes, text):
     ("changes", "start"),
     [
         ({"device.g_lrs": -1.0}, "device.g_lrs = -1.0 is not valid: input should be greater than or equal to 0"),
+        (
+            {"correction.kind": "gain", "correction.factor": 0.0},
+            "correction.factor = 0.0 is not valid: input should be greater than 0",
+        ),
+        (
+            {"correction.kind": "statistics", "correction.limit": 0.5},
+            "correction.limit = 0.5 is not valid: input should be greater than or equal to 1",
+        ),
         ({"device.g_lrs": float("nan")}, "device.g_lrs = nan is not valid: input should be a finite number"),
         ({"device.g_lrs": float("inf")}, "device.g_lrs = inf is not valid: input should be a finite number"),
         ({"device.g_lrs": "1e-4"}, "device.g_lrs = '1e-4' is not valid: input should be a valid number"),

@@ -97,6 +97,25 @@ def test_a_saved_fault_map_gives_the_same_chip(xbarsim: Any) -> None:
     ]
 
 
+def test_corrections_are_named_with_what_they_are_from(xbarsim: Any) -> None:
+    common = ["run", "lenet5", "--data", DATA, "--limit", "30", "--chip", "ideal", "--set", "mapping.kind=two-column"]
+    common += ["--set", "faults.p_stuck_off=0.2"]
+    plain = xbarsim(*common)
+    gain = xbarsim(*common, "--set", "correction.kind=gain")
+    own = xbarsim(*common, "--set", "correction.kind=statistics", "--out", "own.h5", "--save-faults", "map.npz")
+    given = xbarsim(*common, "--set", "correction.kind=statistics", "--calibration", "fashion-mnist-calibration",
+                    "--calibration-limit", "20", "--chips", "2")  # fmt: skip
+    assert [result.code for result in (plain, gain, own, given)] == [0] * 4, own.err + given.err
+    assert "correction" not in plain.out
+    assert "\nranges none: the converters are ideal\ncorrection  gain, products times 1.25\n" in gain.out
+    assert "\ncorrection  statistics, first 30 samples of " in own.out
+    assert "\ncorrection  statistics, first 20 samples of " in given.out
+    assert "fashion-mnist-calibration" in given.out
+    with h5py.File("own.h5") as file:
+        assert file.attrs["calibration"].startswith("first 30 samples of ")
+        assert 'kind = "statistics"' in file.attrs["chip"]
+
+
 def test_wires_and_nonlinear_cells_are_fields_like_all_others(xbarsim: Any) -> None:
     """Also where the fault map is kept, which needs neither ranges nor solutions."""
     common = ["run", "lenet5", "--data", DATA, "--limit", "3", "--json", "--set", "faults.p_stuck_on=0.02"]

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from xbarsim.components import Components
 from xbarsim.converters import Adc, Dac
@@ -92,6 +92,12 @@ class Chip(Spec):
     it runs on crossbars."""
     cost: Components | None = None
     """Energy, time and area of the parts; no result of a product depends on them."""
+
+    @field_validator("correction", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        # "none" restores a default wherever fields are set by text, and this kind is one
+        return {"kind": "none"} | value if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -42,6 +42,9 @@ class Statistics(Spec):
     """
 
     kind: Literal["statistics"] = "statistics"
+    limit: Annotated[float, Field(strict=True, ge=1.0)] = 3.0
+    """Largest scale of an output, in units of the median of its layer's: more would amplify the errors of an output
+    that is almost dead, as most of its cells are stuck. A large number is no limit."""
 
 
 Correction = Annotated[NoCorrection | Gain | Statistics, Field(discriminator="kind")]

@@ -84,7 +84,8 @@ def evaluate(
     seeds : sequence of int
         Seeds of the chips.
     calibration : Calibration, array or dict, optional
-        Where converter ranges come from; needed unless the chip's converters are ideal.
+        Where converter ranges come from, and a correction's statistics; needed unless the chip's converters are ideal
+        and it does not correct by statistics.
     write : int
         Number of the write (see `Macro`).
     batch : int

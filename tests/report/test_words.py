@@ -103,6 +103,9 @@ CHANGES: list[tuple[Chip, dict[str, Any], str, str]] = [
         "Stuck cells",
         "between 0 S and 1 µS",
     ),
+    (IDEAL, {"correction.kind": "gain", "correction.factor": 1.25}, "Correction", "products by 1.25"),
+    (IDEAL, {"correction.kind": "statistics"}, "Correction", "3 times the median"),
+    (IDEAL.replace({"correction.kind": "statistics"}), {"correction.limit": 5.0}, "Correction", "5 times the median"),
     (IDEAL, {"faults.map": "map.npz"}, "Stuck cells", "fault map map.npz"),
     (IDEAL, {"array.rows": 256}, "Arrays", "256 rows"),
     (IDEAL, {"array.cols": 64}, "Arrays", "64 columns"),
@@ -175,7 +178,8 @@ def test_every_change_is_said_where_it_belongs(chip: Chip, changes: dict[str, An
 @pytest.mark.parametrize("name", Chip.presets())
 def test_presets(name: str) -> None:
     chip, words = Chip.load(name), dict(describe(Chip.load(name)))
-    assert list(words) == ["Mapping", "Cells", "Stuck cells", "Arrays", "Wires", "Inputs", "Conversion", "Placement"]
+    parts = ["Mapping", "Cells", "Stuck cells", "Arrays", "Wires", "Inputs", "Conversion", "Correction", "Placement"]
+    assert list(words) == parts
     assert all(text.endswith(".") and not text[0].islower() for text in words.values())
     check(chip, words)
 
@@ -183,6 +187,7 @@ def test_presets(name: str) -> None:
 def check(chip: Chip, words: dict[str, str]) -> None:
     """What words must say of any chip, read off its fields and not off what the words are made from."""
     assert chip.mapping.kind in words["Mapping"].lower()
+    assert (chip.correction.kind == "none") == (words["Correction"] == "None.")
     for g in (chip.device.g_lrs, chip.device.g_hrs):
         assert quantity(g, "S") in words["Cells"]
     assert ("Programming is exact" in words["Cells"]) == (

@@ -49,6 +49,25 @@ def test_figures_are_those_of_single_evaluations() -> None:
         )
 
 
+def test_corrections_are_an_axis_and_depend_on_calibration_data(tmp_path: Path) -> None:
+    chip = xs.Chip.load("ideal").replace({"mapping.kind": "two-column", "faults.p_stuck_off": 0.2})
+    axes = {"correction.kind": ["none", "gain", "statistics"]}
+    options = {"limit": 30, "calibration": "fashion-mnist-calibration"}
+    found = sweep(chip=chip, axes=axes, out=tmp_path / "s.h5", calibration_limit=20, **options)
+    network = xs.load("lenet5")
+    data = xs.Dataset.load(DATA, network, limit=30)
+    calibration = xs.Dataset.load("fashion-mnist-calibration", network, limit=20)
+    for kind in axes["correction.kind"]:
+        design = chip.replace({"correction.kind": kind})
+        one = xs.evaluate(network, data, design, seeds=[0, 1], calibration=calibration.inputs)
+        there = found.sel(correction_kind=kind)["signal_to_error_db"]
+        np.testing.assert_array_equal(there, [figures.signal_to_error_db for figures in one.chips])
+    assert "first 20 samples" in found.attrs["calibration"]
+    other = sweep(chip=chip, axes=axes, calibration_limit=50, **options)["signal_to_error_db"]
+    same = (other == found["signal_to_error_db"]).all("chip")
+    assert same.values.tolist() == [True, True, False]
+
+
 def list_axes() -> list[dict[str, Any]]:
     return [{"field": field, "values": values} for field, values in AXES.items()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="xbarsim.training needs PyTorch: pip install 'xbarsim[training]'")
@@ -12,7 +13,7 @@ from torch import nn
 
 import xbarsim as xs
 from xbarsim.errors import DataError
-from xbarsim.training import drop_connect, on_chip, recalibrate_batch_norm, recalibrated
+from xbarsim.training import drop_connect, export_onnx, on_chip, recalibrate_batch_norm, recalibrated
 
 
 def network() -> nn.Module:
@@ -118,6 +119,18 @@ def test_a_function_can_run_the_model():
     assert_statistics(model[1], model[0](x).detach())
 
 
+def test_layers_on_a_chip_have_its_gain_and_leave_statistics_to_batch_norm():
+    model, x = network().eval()[0], data()
+    chip = xs.Chip.load("ideal").replace({"faults.p_stuck_on": 0.2})
+    found = []
+    for kind in ("none", "gain"):
+        with on_chip(model, chip.replace({"correction.kind": kind})), torch.no_grad():
+            found.append(model(x) - model.bias[:, None, None])
+    torch.testing.assert_close(found[1], 1.25 * found[0], rtol=1e-12, atol=1e-12)
+    with pytest.raises(DataError, match="recalibrate batch norm instead"):
+        on_chip(model, chip.replace({"correction.kind": "statistics"}))
+
+
 def test_models_and_data_without_statistics_are_errors():
     with pytest.raises(DataError, match="no batch norm"):
         recalibrate_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)), [])
@@ -125,3 +138,31 @@ def test_models_and_data_without_statistics_are_errors():
         recalibrate_batch_norm(network(), [])
     with pytest.raises(DataError, match="too few"):
         recalibrate_batch_norm(nn.Sequential(nn.BatchNorm1d(2)), [torch.rand(1, 2)], sequential=True)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_the_statistics_of_an_exported_network_on_a_chip_are_recalibrated_batch_norm(tmp_path, fold):
+    """Folded into weights or not: both put the chip's own mean and spread in place of the digital ones."""
+    model, x = network().eval(), data()
+    with torch.no_grad():
+        for norm in (model[1], model[5], model[8]):
+            norm.weight.uniform_(0.5, 2.0)
+            norm.bias.uniform_(-1.0, 1.0)
+            norm.eps = 1e-12  # what it adds to a variance is no part of the statistics
+    recalibrate_batch_norm(model, [x], sequential=True)
+    export_onnx(model, tmp_path / "model.onnx", x[:1], fold_batch_norm=fold)
+    exported = xs.load(tmp_path / "model.onnx")
+    layers = dict(zip(("0", "4", "7"), (layer.name for layer in exported.layers), strict=True))
+    chip = xs.Chip.load("ideal").replace({"mapping.kind": "two-column", "faults.p_stuck_off": 0.3})
+    own = chip.replace({"correction": {"kind": "statistics", "limit": 1e9}})
+    test = data()[:20].flip(0) + 0.1
+    for seed in range(3):
+        with on_chip(model, chip, seed=seed, names=layers), torch.no_grad():
+            plain = model(test).numpy()
+            with recalibrated(model, [x], sequential=True):
+                expected = model(test).numpy()
+        programmed = exported.program(own, seed=seed, calibration={"x": x.numpy()}, dtype="float64")
+        found = programmed.run({"x": test.numpy()})["logits"]
+        # the reference statistics are sums of the exact products in float32
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+        assert np.abs(plain - expected).max() > 0.1 * np.abs(expected).max()

@@ -43,7 +43,7 @@ _NAMES = {
 @click.option(
     "--calibration",
     "calibration_path",
-    help="Data for the converters' ranges [default: the first 100 samples of --data].",
+    help="Data for the converters' ranges and a correction's statistics [default: the first 100 samples of --data].",
 )
 @click.option("--limit", type=click.IntRange(1), default=16, show_default=True, help="Use only the first samples.")
 @click.option("--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Seed of the chip.")

@@ -58,12 +58,12 @@ _with_manifest = click.option("--manifest", help="What the layers of an .npz MOD
 @click.option(
     "--calibration",
     "calibration_path",
-    help="Data for the converters' ranges, in any of the formats [default: --data].",
+    help="Data for the converters' ranges and a correction's statistics, in any of the formats [default: --data].",
 )
 @click.option(
     "--calibration-limit",
     type=click.IntRange(1),
-    help="Use only the first samples for the ranges [default: all of --calibration, 100 of --data].",
+    help="Use only the first of these samples [default: all of --calibration, 100 of --data].",
 )
 @click.option("--chips", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Simulated chips.")
 @click.option(
@@ -158,10 +158,9 @@ def run(
     elif calibration_limit is None:
         calibration_limit = _CALIBRATION_SAMPLES
     count = min(given.n_samples, calibration_limit or given.n_samples)
-    calibration, ranges = None, "none: the converters are ideal"
-    if chip.needs_calibration:
-        calibration = given.at_once(count)
-        ranges = f"first {count} samples of {given.path}"
+    source = f"first {count} samples of {given.path}"
+    calibration = given.at_once(count) if chip.needs_calibration else None
+    ranges = source if chip.needs_ranges else "none: the converters are ideal"
     with progress_bar(chips * data.n_samples, f"{Path(model).name} on {chip.name}", quiet=as_json) as advance:
         found = evaluate(
             network,
@@ -184,7 +183,7 @@ def run(
     if as_json:
         click.echo(json.dumps(results.summarise(found), indent=2))
     elif found.chips:
-        _print_run(found, chip, str(network.path), data, ranges)
+        _print_run(found, chip, str(network.path), data, ranges, source)
     if out is not None and found.chips:
         provenance = {
             "model": str(network.path),
@@ -194,13 +193,13 @@ def run(
             "data_sha256": data.digest,
             "data_format": data.format,
             "data_pixels": json.dumps(data.pixels.given()) if data.pixels is not None else "",
-            "calibration": f"{ranges} (sha256 {given.digest})" if chip.needs_calibration else ranges,
+            "calibration": f"{source} (sha256 {given.digest})" if chip.needs_calibration else ranges,
         }
         results.write_runs(out, {"": found}, provenance, force=force)
         click.echo(f"written: {out}", err=as_json)
     if save_faults is not None and found.chips:
-        # faults depend neither on converters nor on wires: without them nothing needs ranges or is solved
-        bare = chip.replace({"dac": None, "adc": None, "wires": None, "device.iv": None})
+        # faults depend neither on converters nor on wires: without them nothing needs calibration or is solved
+        bare = chip.replace({"dac": None, "adc": None, "wires": None, "device.iv": None, "correction": None})
         network.program(bare, seed=seed, write=write).faults.save(save_faults, force=force)
         click.echo(f"written: {save_faults}", err=as_json)
     if not found.complete:
@@ -243,7 +242,7 @@ def chips(name: str | None, changes: tuple[str, ...], schema: bool, as_json: boo
         new_console().print(table)
 
 
-def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges: str) -> None:
+def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges: str, source: str) -> None:
     from xbarsim.results import summarise
 
     console, figures = new_console(), summarise(found)
@@ -254,6 +253,9 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         console.print("labels not used: no metric is about them", highlight=False)
     console.print(f"chip   {chip.name}, {chip.mapping.kind} mapping, {len(found.chips)} simulated", highlight=False)
     console.print(f"ranges {ranges}", highlight=False)
+    if chip.correction.kind != "none":
+        how = source if chip.correction.kind == "statistics" else f"products times {chip.correction_factor:.4g}"
+        console.print(f"correction  {chip.correction.kind}, {how}", highlight=False)
     paths = ", ".join(dict.fromkeys(path for layer in figures["layers"] for path in layer["path"].split(", ")))
     console.print(f"paths  {paths}", highlight=False)
     for metric in found.metrics:

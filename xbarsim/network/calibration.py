@@ -57,8 +57,8 @@ class Calibration:
     digest: str
     design: str
     ranges: Mapping[str, tuple[Ranges, ...]]
-    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    statistics: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict, repr=False)
+    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    statistics: Mapping[str, tuple[Moments, ...]] = field(default_factory=dict, repr=False, compare=False)
 
 
 class _Sample:

@@ -192,7 +192,7 @@ class Network:
     def calibrate(
         self, chip: Chip, x: Calibration | Mapping[str, Any] | npt.ArrayLike, *, threads: int | None = None
     ) -> Calibration:
-        """Converter ranges for chips of one design, from real inputs.
+        """Converter ranges for chips of one design, from real inputs; and statistics where chips correct by them.
 
         Parameters
         ----------
@@ -240,8 +240,9 @@ class Network:
         write
             Number of the write: another one draws new cycle-to-cycle errors.
         calibration
-            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal
-            and its cells are linear.
+            A `Calibration` of this network, or inputs to make one from. Needed unless the chip's converters are ideal,
+            its cells are linear, and it does not correct by statistics. Where it does, the chip runs these inputs, and
+            activations of all of them are in memory at once.
         faults
             Faults to apply instead of drawing them.
         dtype
@@ -257,7 +258,7 @@ class Network:
         DataError
             Calibration is missing or belongs to another model.
         ChipError
-            A layer cannot be computed by this path.
+            A layer cannot be computed by this path, or a gain is to follow from faults that are given.
         """
         if calibration is None and chip.needs_calibration:
             raise DataError(
@@ -283,17 +284,19 @@ class Network:
                 )
                 for name, weights, own in zip(layer.macro_names, layer.weights, ranges, strict=True)
             )
-        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path, self._corrections(chip, layers, found))
+        corrections = self._corrections(chip, layers, found, given=faults is not None)
+        return ProgrammedNetwork(self, chip, seed, write, dtype, layers, path, corrections)
 
     def _corrections(
-        self, chip: Chip, layers: Mapping[str, tuple[Macro, ...]], calibration: Calibration | None
+        self, chip: Chip, layers: Mapping[str, tuple[Macro, ...]], calibration: Calibration | None, *, given: bool
     ) -> dict[str, tuple[Affine, ...]]:
         """How a chip's products are corrected, from its own products of the calibration inputs where they tell."""
         parts = self.partition_for(chip)
         if calibration is None or not isinstance(chip.correction, Statistics):
-            return gains(chip, parts.layers)
+            return gains(chip, parts.layers, given=given)
         batching = self.batching_for(calibration.inputs, chip)
-        found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching)
+        limit = chip.correction.limit
+        found = correction_by(calibration.statistics, parts, layers, calibration.inputs, batching, limit)
         for macros in layers.values():
             for macro in macros:
                 macro.activity = Activity()  # the chip has not been used yet

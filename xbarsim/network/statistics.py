@@ -55,12 +55,6 @@ class Moments:
         found: npt.NDArray[np.float64] = np.sqrt(np.maximum(variance, 0.0))
         return found
 
-    def made(self, wanted: Moments) -> Affine:
-        """What gives these values the wanted mean and standard deviation; constant ones keep their scale."""
-        mean, spread = self.mean, self.spread
-        scale = np.divide(wanted.spread, spread, out=np.ones_like(spread), where=spread > 0.0)
-        return Affine(scale, wanted.mean - scale * mean)
-
 
 class Watched(Behind):
     """A matrix whose products are taken note of."""
@@ -84,6 +78,7 @@ def correction_by(
     layers: Mapping[str, Sequence[Multiplier]],
     inputs: Mapping[str, Any],
     batching: Batching,
+    limit: float,
 ) -> dict[str, tuple[Affine, ...]]:
     """Corrections of a chip's layers, those that no input reaches left out.
 
@@ -95,6 +90,8 @@ def correction_by(
         How the chip cuts the network, and what its matrices multiply with.
     inputs, batching
         Calibration inputs, and how they are cut.
+    limit
+        Largest scale of an output, in units of the median of its layer's.
     """
     products: dict[str, tuple[Multiplier, ...]] = {name: tuple(own) for name, own in layers.items()}
     found: dict[str, tuple[Affine, ...]] = {}
@@ -104,12 +101,29 @@ def correction_by(
             watched = tuple(map(Watched, products[layer.name], map(len, layer.weights)))
             products[layer.name] = watched
             take()
-            if all(one.moments.count and other.count for one, other in zip(watched, wanted[layer.name], strict=True)):
-                pairs = zip(watched, wanted[layer.name], strict=True)
-                found[layer.name] = tuple(one.moments.made(other) for one, other in pairs)
+            seen = [one.moments for one in watched]
+            if all(one.count for one in (*seen, *wanted[layer.name])):
+                found[layer.name] = _matched(seen, wanted[layer.name], limit)
                 products[layer.name] = tuple(map(Corrected, layers[layer.name], found[layer.name]))
         take()
     return found
+
+
+def _matched(seen: Sequence[Moments], wanted: Sequence[Moments], limit: float) -> tuple[Affine, ...]:
+    """What gives the products of a layer's matrices the wanted means and standard deviations, as far as scales may go.
+
+    Outputs that are the same for all vectors, which nothing can amplify, keep their scale.
+    """
+    spreads = [one.spread for one in seen]
+    ratios = [
+        np.divide(other.spread, spread, out=np.ones_like(spread), where=spread > 0.0)
+        for spread, other in zip(spreads, wanted, strict=True)
+    ]
+    alive = np.concatenate([ratio[spread > 0.0] for ratio, spread in zip(ratios, spreads, strict=True)])
+    most = limit * np.median(alive[alive > 0.0]) if alive.any() else 1.0
+    scales = [np.minimum(ratio, most) for ratio in ratios]
+    means = zip(scales, seen, wanted, strict=True)
+    return tuple(Affine(scale, other.mean - scale * one.mean) for scale, one, other in means)
 
 
 def _layers(step: Step) -> Sequence[Layer]:

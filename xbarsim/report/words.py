@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from xbarsim.adcmodels import Cyclic, Flash, Pipeline, Ramp, Sar, Table
 from xbarsim.chip import Chip
 from xbarsim.converters import ArrayRange, CalibratedRange, IntegerRange
+from xbarsim.correction import Gain, Statistics
 from xbarsim.device import LognormalError, NormalError, PolynomialError, ProgrammingError, ProportionalError, TableError
 from xbarsim.faults import LineFaults
 from xbarsim.iv import Linear, Selector, Series, Sinh, Transistor
@@ -32,6 +33,7 @@ def describe(chip: Chip) -> tuple[tuple[str, str], ...]:
         "Wires": _wires(chip),
         "Inputs": _inputs(chip),
         "Conversion": _conversion(chip),
+        "Correction": _correction(chip),
         "Placement": _placement(chip),
     }
     return tuple((topic, " ".join(_sentence(legible(text)) for text in texts)) for topic, texts in parts.items())
@@ -283,6 +285,20 @@ def _converters(chip: Chip) -> Iterator[str]:
         yield "digital logic corrects offset and gain"
     if adc.columns_per_adc > 1:
         yield f"{adc.columns_per_adc} neighbouring columns share a converter"
+
+
+def _correction(chip: Chip) -> Iterator[str]:
+    correction = chip.correction
+    if isinstance(correction, Statistics):
+        yield (
+            "digital logic gives each output the mean and the spread that it has in the digital network, measured on "
+            "each chip with calibration data"
+        )
+        yield f"scales go up to {significant(correction.limit, 6)} times the median of their layer"
+    elif isinstance(correction, Gain):
+        yield f"digital logic multiplies all converted products by {significant(chip.correction_factor, 6)}"
+    else:
+        yield "none"
 
 
 def _placement(chip: Chip) -> Iterator[str]:

@@ -104,9 +104,9 @@ class Study(Direct):
     pixels: Pixels | None = None
     """How images and other whole numbers become inputs: scale, mean, std, layout, resize, crop."""
     calibration: str | None = None
-    """Data for the converters' ranges; absent: the first samples of ``data``."""
+    """Data for the converters' ranges and a correction's statistics; absent: the first samples of ``data``."""
     calibration_limit: Count | None = None
-    """Use only the first samples for the ranges; absent: all of ``calibration``, 100 of ``data``."""
+    """Use only the first of these samples; absent: all of ``calibration``, 100 of ``data``."""
     chip: str | Chip | None = None
     """Preset, chip file, or a table with the fields of a chip; absent: ``hfo2-1t1r``."""
     set: dict[str, Any] = Field(default={})

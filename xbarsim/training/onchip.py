@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from xbarsim.checks import check_number
 from xbarsim.chip import Chip
+from xbarsim.correction import Statistics
 from xbarsim.errors import DataError
 from xbarsim.faultmap import FaultMap
 from xbarsim.macro import Macro, Ranges
@@ -88,6 +89,7 @@ class _ChipLayer:
             each = max(1, panel.shape[1] // max(1, len(x)))
             visit = self.owner.visit(self._module)
             found.append(macro.multiply(panel, self.owner.first_sample * each, each, visit))
+            found[-1] *= self.owner.chip.correction_factor
         y = torch.from_numpy(np.concatenate(found).T)
         y = y if bias is None else y + bias.detach().to("cpu", y.dtype)
         if self._axes:
@@ -257,7 +259,8 @@ def on_chip(
     Raises
     ------
     DataError
-        Calibration is missing, or a layer is a transposed convolution.
+        Calibration is missing, a layer is a transposed convolution, or the chip corrects by statistics: here batch norm
+        does (`recalibrated`).
 
     Examples
     --------
@@ -269,6 +272,8 @@ def on_chip(
     """
     layers = crossbar_layers(model, exclude, chip.placement if isinstance(chip, Chip) else ())
     called = chip_names(layers, names)
+    if isinstance(chip, Chip) and isinstance(chip.correction, Statistics):
+        raise DataError("correction.kind = 'statistics' is for trained networks; here recalibrate batch norm instead")
     if calibration is None and isinstance(chip, Chip) and chip.needs_ranges:
         raise DataError("calibration is missing: the chip's converters or nonlinear cells need ranges")
     found = OnChip(model, layers, chip, redraw=redraw, seed=seed, faults=faults, names=called)
