@@ -139,7 +139,12 @@ CHIPS = {
     "transitions": {
         "dac.bits": 6,
         "array.pairs": "separate",
-        "adc": {"bits": 6, "subtract": "after", "columns_per_adc": 2, "model": {"kind": "flash", "mismatch": 0.5}},
+        "adc": {
+            "bits": 6,
+            "subtract": "after",
+            "columns_per_adc": 2,
+            "model": {"kind": "flash", "comparator_offset": 0.5},
+        },
     },
 }
 

@@ -31,7 +31,8 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 _PASSES = 2
-"""How often outputs, then inputs are placed anew: a third time lowers the error by less than a hundredth."""
+"""How often outputs, then inputs are placed: the second time lowers the squared error by 1 % at most, as seen, and two
+more by 3 %."""
 
 _PART = 1 << 18
 """Weights that are looked at at once."""
