@@ -17,7 +17,7 @@ from claim import Claim
 from click.testing import CliRunner
 from models import Models
 from paper import Campaign, Paper, Result, Sheet
-from tolerance import Curve, ratio, tolerated
+from tolerance import Curve, Estimate, ratio, tolerated
 
 from xbarsim.errors import ModelError
 
@@ -74,8 +74,8 @@ class TestTolerance:
         together = ratio(one, other, 0.05)
         assert together.high / together.low < 0.2 * (apart.high / apart.low - 1) + 1
         assert together.low <= together.value <= together.high
-        with pytest.raises(ValueError, match="20 and 10 chips"):
-            ratio(one, falling(0.1, chips=10), 0.05)
+        first = Curve(one.rates, one.accuracy[:, :10], one.clean[:10])
+        assert ratio(one, first, 0.05) == Estimate(1.0, 1.0, 1.0)
 
     def test_same_seed_same_interval(self) -> None:
         assert tolerated(falling(0.1, noise=0.01), 0.05) == tolerated(falling(0.1, noise=0.01), 0.05)

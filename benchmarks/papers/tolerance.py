@@ -108,15 +108,16 @@ def tolerated(curve: Curve, loss: float) -> Estimate:
 
 
 def ratio(curve: Curve, other: Curve, loss: float) -> Estimate:
-    """How many times the rate of another curve is tolerated; the same chips are drawn from both."""
-    if curve.clean.size != other.clean.size:
-        raise ValueError(f"curves of {curve.clean.size} and {other.clean.size} chips cannot be compared chip by chip")
+    """How many times the rate of another curve is tolerated; the same chips are drawn from both.
+
+    Chips of both begin with the same seed; those that only one of them has are left out.
+    """
 
     def quotient(chips: npt.NDArray[np.intp]) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
             return curve.resampled(chips, loss) / other.resampled(chips, loss)
 
-    return _bootstrap(curve.clean.size, quotient)
+    return _bootstrap(min(curve.clean.size, other.clean.size), quotient)
 
 
 def _bootstrap(chips: int, figure: Callable[[npt.NDArray[np.intp]], Array]) -> Estimate:
