@@ -91,7 +91,8 @@ def mixed(campaign: Campaign) -> xr.Dataset:
     """LeNet-5 by how many cells are stuck on for each that is stuck off."""
     ways = {name: {"faults.mix": name} for name in ("1:1", "2:1", "5.17:1", "10:1", "20:1", "1:0")}
     ways = ways if campaign.full else {name: ways[name] for name in ("1:1", "20:1")}
-    axes = [zipped("on_to_off", ways), axis("mapping.kind", PAIR), axis("faults.rate", NEAR["lenet5"])]
+    rates = tuple(rate for rate in RATES["lenet5"] if rate == 0.0 or rate > 1e-4)
+    axes = [zipped("on_to_off", ways), axis("mapping.kind", PAIR), axis("faults.rate", rates)]
     return campaign.study("mix-lenet5", "lenet5", axes)
 
 
