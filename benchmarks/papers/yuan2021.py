@@ -17,7 +17,6 @@ import panels
 from paper import Campaign, Claim, Paper, Result, Sheet
 from tolerance import Curve, Estimate, ratio, tolerated
 from yuan2021_studies import (
-    HARDWARE,
     LOSSES,
     MIXES,
     NETWORKS,
@@ -274,7 +273,7 @@ def hardware(campaign: Campaign) -> Result:
     rows, ohms, energies, values, plots, lines, claims = [], [], [], {}, {}, {}, []
     for network, name in NETWORKS.items() if campaign.full else [("lenet5", "LeNet-5")]:
         found = real(campaign, network)
-        for stage in HARDWARE:
+        for stage in map(str, found["hardware"].values):
             kinds = map(str, found["mapping_kind"].values)
             curves = {kind: Curve.of(found, hardware=stage, mapping_kind=kind) for kind in kinds}
             plots[f"{name}, {stage}"], values[f"{name}, {stage}"] = curves, plain(curves)
