@@ -31,7 +31,7 @@ class Claim:
         return bool(_SENSES[self.sense](self.value, self.bound))
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.value:.4g}, {self.sense} {self.bound:g} expected"
+        return f"{self.name}: {self.value:.4g}, {self.sense} {self.bound:.4g} expected"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for programs; None for a figure that is not finite."""

@@ -26,6 +26,7 @@ def test_zeros_are_stored_as_named() -> None:
     for name, chip in found.items():
         assert name.startswith(chip.mapping.kind)
         assert chip.mapping.pruned_cells is ("no cells" not in name)
+        assert (chip.mapping.clip is not None) is name.endswith("clipped")
 
 
 def test_full_scale_is_as_named() -> None:

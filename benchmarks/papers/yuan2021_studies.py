@@ -40,8 +40,9 @@ STORAGES: dict[str, dict[str, Any]] = {
     "zero-on": {"mapping.kind": "zero-on"},
     "differential, on the array": {"mapping.kind": "differential"},
     "differential, no cells": {"mapping.kind": "differential", "mapping.pruned_cells": False},
+    "differential, no cells, clipped": {"mapping.kind": "differential", "mapping.pruned_cells": False, **CLIPPED},
 }
-"""How zeros of a pruned network are stored."""
+"""How zeros of a pruned network are stored; in the last place with all that helps."""
 
 OHM = 0.2
 CONVERTED = {"dac.bits": 8, "adc.bits": 8, "cost.t_read": 1e-7}
