@@ -225,7 +225,7 @@ def test_a_pair_whose_other_cell_can_make_up_loses_nothing():
 
 
 def test_spare_columns_replace_columns_that_fail():
-    chip = IDEAL.replace({"mapping.kind": "two-column", "array.rows": 5, "faults.columns.p_stuck_on": 0.05, **SPARE})
+    chip = IDEAL.replace({"mapping.kind": "two-column", "array.rows": 5, "faults.columns.p_stuck_on": 0.03, **SPARE})
     macro = Macro(WEIGHTS, chip, seed=1)
     stuck = [(faults.kind != 0).all(axis=0).reshape(-1, 2).any(axis=1).sum() for faults in macro.faults.arrays.values()]
     assert max(stuck) <= 3
