@@ -1,4 +1,5 @@
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -278,3 +279,12 @@ def test_chips_run_side_by_side_in_threads(lenet, images):
         together = list(pool.map(logits, range(8)))
     for seed, found in enumerate(together):
         np.testing.assert_array_equal(found, logits(seed))
+
+
+def test_the_summary_names_what_a_chip_does_about_faults():
+    remedies = {"redundancy.copies": 2, "repair.columns": True, "redundancy.spare_columns": 8, "correction.factor": 1.25}
+    network = xs.load("lenet5")
+    title = "\n".join(network.summary(IDEAL.replace({"correction.kind": "gain", **remedies})).title)
+    for line in ("copies   2 of each", "repair   columns; 8 spare columns", "correct  gain, products times 1.25"):
+        assert line in title
+    assert not re.search(r"^(copies|repair|correct) ", "\n".join(network.summary(IDEAL).title), re.MULTILINE)

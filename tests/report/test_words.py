@@ -103,6 +103,12 @@ CHANGES: list[tuple[Chip, dict[str, Any], str, str]] = [
         "Stuck cells",
         "between 0 S and 1 µS",
     ),
+    (IDEAL, {"redundancy.copies": 3}, "Repair", "on 3 sets of arrays"),
+    (IDEAL, {"repair.pairs": True}, "Repair", "pair make up for"),
+    (IDEAL, {"repair.swap": True}, "Repair", "exchange their roles"),
+    (IDEAL, {"repair.rows": True}, "Repair", "Inputs lie on those wordlines"),
+    (IDEAL, {"repair.columns": True}, "Repair", "Outputs lie on those bitlines"),
+    (IDEAL.replace({"repair.columns": True}), {"redundancy.spare_columns": 8}, "Repair", "8 spare columns"),
     (IDEAL, {"correction.kind": "gain", "correction.factor": 1.25}, "Correction", "products by 1.25"),
     (IDEAL, {"correction.kind": "statistics"}, "Correction", "3 times the median"),
     (IDEAL.replace({"correction.kind": "statistics"}), {"correction.limit": 5.0}, "Correction", "5 times the median"),
@@ -178,7 +184,8 @@ def test_every_change_is_said_where_it_belongs(chip: Chip, changes: dict[str, An
 @pytest.mark.parametrize("name", Chip.presets())
 def test_presets(name: str) -> None:
     chip, words = Chip.load(name), dict(describe(Chip.load(name)))
-    parts = ["Mapping", "Cells", "Stuck cells", "Arrays", "Wires", "Inputs", "Conversion", "Correction", "Placement"]
+    parts = ["Mapping", "Cells", "Stuck cells", "Repair", "Arrays", "Wires", "Inputs", "Conversion", "Correction",
+             "Placement"]  # fmt: skip
     assert list(words) == parts
     assert all(text.endswith(".") and not text[0].islower() for text in words.values())
     check(chip, words)

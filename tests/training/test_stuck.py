@@ -37,6 +37,7 @@ def realised(part: StuckAtAware, weight: torch.Tensor) -> np.ndarray:
         {"faults__p_stuck_on": 0.1, "device__d2d": {"kind": "lognormal", "sigma": 0.2}, "array__rows": 8},
         {"faults__p_stuck_off": 0.1, "mapping__clip": {"kind": "rms", "multiple": 1.5}},
         {"faults__p_stuck_off": 0.1, "wires__r_wordline": 10.0, "wires__r_bitline": 10.0},
+        {"faults__mix": "yuan2021", "repair__rows": True, "repair__columns": True, "redundancy__copies": 2},
     ],
 )
 def test_weights_are_those_that_a_macro_realises(kind, changes):

@@ -148,7 +148,7 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
             part = segment.session.name.removeprefix(f"{network.path} ").strip("()")
             title.append(f"slow     {part} run in the {segment.session.engine}: {segment.session.why}")
     if chip is not None:
-        title += _computation(chip, parts, batching)
+        title += _computation(chip, parts, batching) + _remedies(chip)
         title += [f"note     {text}" for text in network.idle_rules(chip)]
     return Summary(title=tuple(title), rows=tuple(rows))
 
@@ -165,6 +165,18 @@ def _computation(chip: Chip, parts: Partition, batching: Batching) -> list[str]:
         effort = describe_effort(chip, path, [item for layer in own for item in _work(batching, layer, chip)], "sample")
         lines += [f"circuit  {effort}"] if effort else []
     return lines or [f"chip     {chip.name}"]
+
+
+def _remedies(chip: Chip) -> list[str]:
+    """What the chip does about faults, in the words of its fields."""
+    repair = [name for name in ("pairs", "swap", "rows", "columns") if getattr(chip.repair, name)]
+    spare, kind = chip.redundancy.spare_columns, chip.correction.kind
+    factor = f", products times {chip.correction_factor:.4g}" if kind == "gain" else ""
+    return [
+        *([f"copies   {chip.redundancy.copies} of each matrix, averaged"] if chip.redundancy.copies > 1 else []),
+        *([f"repair   {', '.join(repair)}" + (f"; {spare} spare columns" if spare else "")] if repair else []),
+        *([f"correct  {kind}{factor}"] if kind != "none" else []),
+    ]
 
 
 class _Rows:

@@ -29,6 +29,7 @@ def describe(chip: Chip) -> tuple[tuple[str, str], ...]:
         "Mapping": _mapping(chip),
         "Cells": _cells(chip),
         "Stuck cells": _faults(chip),
+        "Repair": _repair(chip),
         "Arrays": _arrays(chip),
         "Wires": _wires(chip),
         "Inputs": _inputs(chip),
@@ -285,6 +286,24 @@ def _converters(chip: Chip) -> Iterator[str]:
         yield "digital logic corrects offset and gain"
     if adc.columns_per_adc > 1:
         yield f"{adc.columns_per_adc} neighbouring columns share a converter"
+
+
+def _repair(chip: Chip) -> Iterator[str]:
+    redundancy, repair = chip.redundancy, chip.repair
+    if redundancy.copies > 1:
+        yield f"each matrix lies on {redundancy.copies} sets of arrays, whose results are averaged"
+    if repair.pairs:
+        yield "working cells of a pair make up for its stuck ones, which are known"
+    if repair.swap:
+        yield "the two columns of a pair exchange their roles where that fits the stuck cells better"
+    if repair.rows:
+        yield "inputs lie on those wordlines of their array where stuck cells matter least"
+    if repair.columns:
+        yield "outputs lie on those bitlines of their array where stuck cells matter least"
+    if redundancy.spare_columns:
+        yield f"every array has {redundancy.spare_columns} spare columns"
+    if redundancy.copies == 1 and not (repair.pairs or repair.moves):
+        yield "none"
 
 
 def _correction(chip: Chip) -> Iterator[str]:
