@@ -282,9 +282,10 @@ def test_chips_run_side_by_side_in_threads(lenet, images):
 
 
 def test_the_summary_names_what_a_chip_does_about_faults():
-    remedies = {"redundancy.copies": 2, "repair.columns": True, "redundancy.spare_columns": 8, "correction.factor": 1.25}
+    remedies = {"redundancy.copies": 2, "repair.columns": True, "redundancy.spare_columns": 8}
+    remedies |= {"correction.kind": "gain", "correction.factor": 1.25}
     network = xs.load("lenet5")
-    title = "\n".join(network.summary(IDEAL.replace({"correction.kind": "gain", **remedies})).title)
+    title = "\n".join(network.summary(IDEAL.replace(remedies)).title)
     for line in ("copies   2 of each", "repair   columns; 8 spare columns", "correct  gain, products times 1.25"):
         assert line in title
     assert not re.search(r"^(copies|repair|correct) ", "\n".join(network.summary(IDEAL).title), re.MULTILINE)
