@@ -88,16 +88,16 @@ class Campaign:
         Parameters
         ----------
         name : of its file, ``NAME.h5``
-        model : name of a network; of several, which become the first axis, ``model``
+        model : name of a network; of several, which become the first axis, ``model``; none where an axis is over it
         axes : as in `Study`
         chip, chips, images : design, chips of a point and images, where they are not those of the campaign
         **fields : further fields of `Study`, such as ``set``
         """
-        if not isinstance(model, str):
+        if isinstance(model, str):
+            fields["model"] = self.models.find(model)
+        elif model:
             paths = [self.models.find(one) for one in model]
             axes = [{"field": "model", "values": paths, "labels": list(model)}, *axes]
-        else:
-            fields["model"] = self.models.find(model)
         number = self.images if images is None else images
         study = Study(
             name=name,
