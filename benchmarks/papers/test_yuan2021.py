@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tolerance import Curve, Estimate
 from yuan2021 import PAPER, cells, ends, times_text
-from yuan2021_studies import HARDWARE, MAPPINGS, NEAR, ON_TO_OFF, RATES, SCALES, STORAGES, axis, zipped
+from yuan2021_studies import MAPPINGS, NEAR, OHM, ON_TO_OFF, RATES, SCALES, STORAGES, axis, hardware, zipped
 
 from xbarsim import Chip, Study
 
@@ -35,13 +35,14 @@ def test_full_scale_is_as_named() -> None:
         assert (chip.mapping.clip is not None) is name.endswith("clipped")
 
 
-def test_hardware_becomes_less_and_less_ideal() -> None:
-    converted, varied, wired = designs(HARDWARE).values()
+@pytest.mark.parametrize("network", OHM)
+def test_hardware_becomes_less_and_less_ideal(network: str) -> None:
+    converted, varied, wired = designs(hardware(network)).values()
     assert all(chip.dac.bits == chip.adc.bits == 8 for chip in (converted, varied, wired))
     assert converted.device.d2d is None
     assert varied.wires.are_ideal
     assert wired.device == varied.device
-    assert not wired.wires.are_ideal
+    assert wired.wires.r_wordline == wired.wires.r_bitline == OHM[network]
 
 
 def test_rates_are_those_of_the_claim() -> None:

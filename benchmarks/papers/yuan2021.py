@@ -192,8 +192,9 @@ def mix(campaign: Campaign) -> Result:
         times = [ratio(differential, two, loss) for loss in LOSSES]
         values[name] = {f"{100 * loss:.0f}": one.to_dict() for loss, one in zip(LOSSES, times, strict=True)}
         rows.append((name, *map(times_text, times), f"{most:.3g}"))
-        what = f"LeNet-5, on:off = {name}: differential over two-column, loss of 2 points"
-        claims.append(Claim(what, times[1].value, 1.5 * most, "at most"))
+        if np.isfinite(most):
+            what = f"LeNet-5, on:off = {name}: differential over two-column, loss of 2 points"
+            claims.append(Claim(what, times[1].value, 1.5 * most, "at most"))
     heads = ("on:off", *LOST, "at most")
     return Result(
         [Sheet("LeNet-5: how many times the rate of two-column differential bears", heads, rows)], {}, claims, values

@@ -44,15 +44,10 @@ STORAGES: dict[str, dict[str, Any]] = {
 }
 """How zeros of a pruned network are stored; in the last place with all that helps."""
 
-OHM = 0.2
 CONVERTED = {"dac.bits": 8, "adc.bits": 8, "cost.t_read": 1e-7}
 VARIED = {**CONVERTED, "device.d2d": {"kind": "normal", "sigma": 2e-6}}
-HARDWARE: dict[str, dict[str, Any]] = {
-    "8-bit converters": CONVERTED,
-    "and cells +- 2 uS": VARIED,
-    f"and wires, {OHM} ohm": {**VARIED, "wires.r_wordline": OHM, "wires.r_bitline": OHM},
-}
-"""Cells from 1 to 100 uS in arrays of 128 x 128; ohms are those of a segment between two cells."""
+OHM = {"lenet5": 0.2, "resnet14": 0.05}
+"""Resistance of a segment between two cells that the network bears without faults."""
 SEGMENTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -111,10 +106,22 @@ def stored(campaign: Campaign, network: str, model: str) -> dict[str, Curve]:
     return {name: Curve.of(found, storage=name) for name in STORAGES}
 
 
+def hardware(network: str) -> dict[str, dict[str, Any]]:
+    """Less and less ideal hardware: cells from 1 to 100 uS in arrays of 128 x 128."""
+    ohm = OHM[network]
+    wires = {"wires.r_wordline": ohm, "wires.r_bitline": ohm}
+    return {
+        "8-bit converters": CONVERTED,
+        "and cells +- 2 uS": VARIED,
+        f"and wires, {ohm} ohm": {**VARIED, **wires},
+    }
+
+
 def real(campaign: Campaign, network: str) -> xr.Dataset:
     """A network on hardware that is less and less ideal; ResNet, which takes long, on all of it, with two mappings."""
     rates = tuple(rate for rate in NEAR[network] if rate <= 2e-2)[:: 1 if campaign.full else 3]
-    kinds, stages = (MAPPINGS, HARDWARE) if network == "lenet5" else (PAIR, dict(list(HARDWARE.items())[-1:]))
+    stages = hardware(network)
+    kinds, stages = (MAPPINGS, stages) if network == "lenet5" else (PAIR, dict(list(stages.items())[-1:]))
     axes = [zipped("hardware", stages), axis("mapping.kind", kinds), axis("faults.rate", rates)]
     chips = max(2, campaign.chips // (2 if network == "lenet5" else 4))
     return campaign.study(f"hardware-{network}", network, axes, chips=chips, set={"faults.mix": "yuan2021"})
