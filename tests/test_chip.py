@@ -424,6 +424,10 @@ TOP = (
             "correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite",
         ),
         (
+            {"correction.kind": "gain", "faults.p_stuck_on": 0.1, "repair.rows": True},
+            "correction.factor is missing: repaired weights shrink by less than 1 - f",
+        ),
+        (
             {"correction.kind": "gain", "faults.map": "map.npz"},
             "correction.factor is missing: faults.map says nothing of the share that is expected",
         ),

@@ -173,3 +173,18 @@ def test_copies_cost_all_but_time(lenet):
         assert getattr(three, name) == pytest.approx(3.0 * getattr(one, name), rel=1e-12)
     for name in ("macs", "reads", "latency", "interval"):
         assert getattr(three, name) == getattr(one, name)
+
+
+def test_faults_of_a_layer_are_those_of_all_its_copies():
+    chip = IDEAL.replace({"faults.p_stuck_on": 0.1, "redundancy.copies": 3})
+    faults = Macro(np.ones((5, 40)), chip, layer="/conv1/Conv").faults
+    assert faults.count("/conv1/Conv") == faults.count()
+    assert faults.count().cells == 3 * 2 * 5 * 40
+    assert faults.count("/conv1").cells == 0
+
+
+@pytest.mark.parametrize("copy", [-1, 2, 0.5, True])
+def test_a_copy_that_is_not_there_is_named(copy):
+    macro = Macro(np.ones((2, 3)), IDEAL.replace({"redundancy.copies": 2}))
+    with pytest.raises(DataError, match="copy = "):
+        macro.conductance("plus", copy=copy)

@@ -129,6 +129,8 @@ class Chip(Spec):
         if isinstance(self.correction, Gain) and self.correction.factor is None:
             if self.faults.map is not None:
                 raise ValueError("correction.factor is missing: faults.map says nothing of the share that is expected")
+            if self.repair.any:
+                raise ValueError("correction.factor is missing: repaired weights shrink by less than 1 - f")
             if sum(self.faults.asked) >= 1.0:
                 raise ValueError("correction.factor is missing: all cells are stuck, and 1/(1 - f) is infinite")
         return self
@@ -212,6 +214,19 @@ class Chip(Spec):
         parts = [f"the ranges of its {ranges}"] if self.needs_ranges else []
         parts += ["the statistics of its layers"] if isinstance(self.correction, Statistics) else []
         return " and ".join(parts)
+
+    def check_given_faults(self) -> None:
+        """Whether products can be corrected on a chip with faults that are given, not drawn.
+
+        Raises
+        ------
+        ChipError
+            A gain would follow from the expected share of faults, and none are expected.
+        """
+        if isinstance(self.correction, Gain) and self.correction.factor is None and not self.faults.any:
+            raise ChipError(
+                "correction.factor is missing: a given fault map says nothing of the share that is expected"
+            )
 
     @property
     def correction_factor(self) -> float:

@@ -130,10 +130,11 @@ class FaultMap:
         return CellFaults(kind, g, float((kind == STUCK_ON).mean()), float((kind == STUCK_OFF).mean()))
 
     def count(self, layer: str | None = None) -> FaultCount:
-        """Numbers asked and injected, of one layer or of all."""
+        """Numbers asked and injected, of one layer with all its copies or of all layers."""
         total = FaultCount()
         for name, faults in self.arrays.items():
-            if layer is None or name.rpartition("/")[0] == layer:
+            own = name.rpartition("/")[0]
+            if layer is None or own == layer or own.startswith(f"{layer}/copy "):
                 cells = faults.kind.size - faults.absent
                 kinds = faults.kind.reshape(-1)[faults.places]
                 on = int(np.count_nonzero(kinds == STUCK_ON))

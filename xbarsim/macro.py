@@ -271,7 +271,7 @@ class Macro:
         """
         if stage not in get_args(Stage):
             raise DataError(f"stage = {stage!r} is not valid; choose one of {', '.join(get_args(Stage))}")
-        if not 0 <= copy < len(self.replicas):
+        if check_number(copy, "copy") >= len(self.replicas):
             raise DataError(f"copy = {copy!r} is not valid; copies are numbered 0 to {len(self.replicas) - 1}")
         cells: Cells = getattr(self.replicas[copy].stages, stage)
         paired = self.chip.mapping.polarities == 2

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from xbarsim.chip import Chip
 from xbarsim.tiling import Tiling
 
-__all__ = ["describe_effort", "describe_plan"]
+__all__ = ["describe_effort", "describe_plan", "remedies"]
 
 _SECONDS = 1e-7
 """Time to solve a nonlinear array for one vector, for each cell behind wires: 50 to 220 ns on one core ..."""
@@ -78,3 +78,13 @@ def _duration(seconds: float) -> str:
             count = f"{seconds / size:,.1f}" if seconds < 10.0 * size else f"{seconds / size:,.0f}"
             return f"about {count} {unit}"
     return "less than 1 ms"
+
+
+def remedies(chip: Chip) -> list[str]:
+    """What a chip does about stuck cells, in the words of its fields: lines for a summary."""
+    names = [name for name in ("pairs", "swap", "rows", "columns") if getattr(chip.repair, name)]
+    copies, spare = chip.redundancy.copies, chip.redundancy.spare_columns
+    return [
+        *([f"copies   {copies} of each matrix, averaged"] if copies > 1 else []),
+        *([f"repair   {', '.join(names)}" + (f"; {spare} spare columns" if spare else "")] if names else []),
+    ]

@@ -23,6 +23,11 @@ class Repair(Spec):
     """Outputs are permuted over the bitlines of each array for the least error."""
 
     @property
+    def any(self) -> bool:
+        """Whether anything is done about stuck cells."""
+        return self.pairs or self.moves
+
+    @property
     def moves(self) -> bool:
         """Whether weights may lie elsewhere than where they would without faults."""
         return self.swap or self.rows or self.columns

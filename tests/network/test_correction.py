@@ -293,3 +293,17 @@ def test_what_cannot_be_corrected_is_refused(tmp_path):
     with pytest.raises(xs.ChipError, match=r"correction.factor is missing: a given fault map"):
         network.program(gain, faults=faults)
     network.program(gain.replace({"correction.factor": 1.1}), faults=faults)
+
+
+def test_inputs_that_are_all_alike_say_nothing_of_scales():
+    """Of the dense layers, which see the same vector each time; noise alone must not be taken for their spread."""
+    noisy = {"faults.p_stuck_off": 0.2, "device.read_noise": {"kind": "proportional", "sigma": 0.02}}
+    chip = IDEAL.replace({**noisy, "correction.kind": "statistics"})
+    network = xs.load("lenet5")
+    image = np.random.default_rng(1).integers(0, 255, (1, 1, 28, 28), np.uint8)
+    found = network.program(chip, calibration=np.repeat(image, 3, axis=0)).corrections
+    for name in ("/fc1/Gemm", "/fc2/Gemm", "/fc3/Gemm"):
+        (affine,) = found[name]
+        assert (affine.scale == 1.0).all()
+        assert affine.shift.any()
+    assert (found["/conv1/Conv"][0].scale != 1.0).any()

@@ -243,6 +243,7 @@ def chips(name: str | None, changes: tuple[str, ...], schema: bool, as_json: boo
 
 
 def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges: str, source: str) -> None:
+    from xbarsim.plan import remedies
     from xbarsim.results import summarise
 
     console, figures = new_console(), summarise(found)
@@ -253,6 +254,8 @@ def _print_run(found: Evaluation, chip: Chip, model: str, data: Dataset, ranges:
         console.print("labels not used: no metric is about them", highlight=False)
     console.print(f"chip   {chip.name}, {chip.mapping.kind} mapping, {len(found.chips)} simulated", highlight=False)
     console.print(f"ranges {ranges}", highlight=False)
+    for line in remedies(chip):
+        console.print(line, highlight=False)
     if chip.correction.kind != "none":
         how = source if chip.correction.kind == "statistics" else f"products times {chip.correction_factor:.4g}"
         console.print(f"correction  {chip.correction.kind}, {how}", highlight=False)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xbarsim.chip import Chip
-from xbarsim.correction import Gain, Statistics
-from xbarsim.errors import ChipError, DataError
+from xbarsim.correction import Statistics
+from xbarsim.errors import DataError
 from xbarsim.network.crossbars import Multiplier
 from xbarsim.network.layers import Layer
 from xbarsim_kernels.analog import Panels
@@ -101,16 +101,15 @@ class _Unmeasured(Behind):
 
 
 def gains(chip: Chip, layers: Sequence[Layer], *, given: bool) -> dict[str, tuple[Affine, ...]]:
-    """One factor for all products of a chip; nothing where it is 1.
+    """One factor for all products of a chip, whose faults may be ``given``; nothing where it is 1.
 
     Raises
     ------
     ChipError
-        Faults are ``given`` to a chip of which none are expected, and no factor is.
+        As `Chip.check_given_faults`.
     """
-    unknown = isinstance(chip.correction, Gain) and chip.correction.factor is None
-    if given and unknown and not chip.faults.any:
-        raise ChipError("correction.factor is missing: a given fault map says nothing of the share that is expected")
+    if given:
+        chip.check_given_faults()
     factor = chip.correction_factor
     if factor == 1.0:
         return {}

@@ -114,6 +114,10 @@ def _matched(seen: Sequence[Moments], wanted: Sequence[Moments], limit: float) -
 
     Outputs that are the same for all vectors, which nothing can amplify, keep their scale.
     """
+    if not any(other.spread.any() for other in wanted):  # inputs are all alike, and say nothing of spreads
+        return tuple(
+            Affine(np.ones_like(one.mean), other.mean - one.mean) for one, other in zip(seen, wanted, strict=True)
+        )
     spreads = [one.spread for one in seen]
     ratios = [
         np.divide(other.spread, spread, out=np.ones_like(spread), where=spread > 0.0)

@@ -18,7 +18,7 @@ from xbarsim.network.partition import Control, Partition
 from xbarsim.network.rewriting.draft import origin
 from xbarsim.network.samples import plan_batches
 from xbarsim.paths import choose
-from xbarsim.plan import describe_effort, describe_plan
+from xbarsim.plan import describe_effort, describe_plan, remedies
 from xbarsim.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def summarise(network: Network, chip: Chip | None) -> Summary:
             part = segment.session.name.removeprefix(f"{network.path} ").strip("()")
             title.append(f"slow     {part} run in the {segment.session.engine}: {segment.session.why}")
     if chip is not None:
-        title += _computation(chip, parts, batching) + _remedies(chip)
+        title += _computation(chip, parts, batching) + remedies(chip) + _correction(chip)
         title += [f"note     {text}" for text in network.idle_rules(chip)]
     return Summary(title=tuple(title), rows=tuple(rows))
 
@@ -167,16 +167,10 @@ def _computation(chip: Chip, parts: Partition, batching: Batching) -> list[str]:
     return lines or [f"chip     {chip.name}"]
 
 
-def _remedies(chip: Chip) -> list[str]:
-    """What the chip does about faults, in the words of its fields."""
-    repair = [name for name in ("pairs", "swap", "rows", "columns") if getattr(chip.repair, name)]
-    spare, kind = chip.redundancy.spare_columns, chip.correction.kind
+def _correction(chip: Chip) -> list[str]:
+    kind = chip.correction.kind
     factor = f", products times {chip.correction_factor:.4g}" if kind == "gain" else ""
-    return [
-        *([f"copies   {chip.redundancy.copies} of each matrix, averaged"] if chip.redundancy.copies > 1 else []),
-        *([f"repair   {', '.join(repair)}" + (f"; {spare} spare columns" if spare else "")] if repair else []),
-        *([f"correct  {kind}{factor}"] if kind != "none" else []),
-    ]
+    return [f"correct  {kind}{factor}"] if kind != "none" else []
 
 
 class _Rows:

@@ -302,7 +302,7 @@ def _repair(chip: Chip) -> Iterator[str]:
         yield "outputs lie on those bitlines of their array where stuck cells matter least"
     if redundancy.spare_columns:
         yield f"every array has {redundancy.spare_columns} spare columns"
-    if redundancy.copies == 1 and not (repair.pairs or repair.moves):
+    if redundancy.copies == 1 and not repair.any:
         yield "none"
 
 

@@ -274,6 +274,8 @@ def on_chip(
     called = chip_names(layers, names)
     if isinstance(chip, Chip) and isinstance(chip.correction, Statistics):
         raise DataError("correction.kind = 'statistics' is for trained networks; here recalibrate batch norm instead")
+    if faults is not None and isinstance(chip, Chip):
+        chip.check_given_faults()
     if calibration is None and isinstance(chip, Chip) and chip.needs_ranges:
         raise DataError("calibration is missing: the chip's converters or nonlinear cells need ranges")
     found = OnChip(model, layers, chip, redraw=redraw, seed=seed, faults=faults, names=called)
