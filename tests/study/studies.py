@@ -75,7 +75,8 @@ def start(folder: Path, *arguments: str, restless: bool = False, **environment: 
     paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     program = ["-c", RESTLESS] if restless else ["-m", "xbarsim"]
     return subprocess.Popen(
-        [sys.executable, *program, "sweep", *arguments],
+        # signals that the test run was told to ignore, as jobs in the background are
+        ["env", "--default-signal=INT,HUP", sys.executable, *program, "sweep", *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": paths, "XBARSIM_TEST": str(folder)} | environment,
         stdout=subprocess.PIPE,
