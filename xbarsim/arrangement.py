@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from xbarsim.cells import Cells
+from xbarsim.cells import Cells, by_place
 from xbarsim.chip import Chip
 from xbarsim.compensation import cell_values, grid
 from xbarsim.effective import in_threads
@@ -81,16 +81,15 @@ def _stuck(chip: Chip, tiling: Tiling, tile: Tile, layer: str, faults: FaultMap)
     """
     slices = chip.mapping.weight_slices
     found = np.full((tiling.shape(tile)[0], tiling.places(tile), 2, slices), np.nan)
-    per_array = chip.mapping.polarities // tiling.arrays
     for array in range(tiling.arrays):
         name = f"{layer}/{replace(tile, array=array).name}"
         if name not in faults.arrays:
             continue
-        g = (faults.arrays[name].g - chip.device.g_hrs) / chip.device.g_range
-        own = g[:, : g.shape[1] - tiling.reference_columns].reshape(*found.shape[:2], per_array, slices)
-        found[:, :, array : array + per_array] = own
+        values = (faults.arrays[name].g - chip.device.g_hrs) / chip.device.g_range
+        own, reference = by_place(values, tiling, slices)
+        found[:, :, array : array + own.shape[2]] = own
         if tiling.reference_columns:
-            found[:, :, 1] = g[:, None, -slices:]
+            found[:, :, 1] = reference[:, None]
     return found
 
 

@@ -18,7 +18,7 @@ from xbarsim.mapping import significances
 from xbarsim.tiling import Tile, Tiling
 from xbarsim_kernels import levels
 
-__all__ = ["Cells", "weigh"]
+__all__ = ["Cells", "by_place", "weigh"]
 
 Array = npt.NDArray[np.float64]
 
@@ -57,13 +57,10 @@ class Cells:
 
     def set_array(self, tile: Tile, tiling: Tiling, array: Array) -> None:
         """Fill in one array, given as it lies on the chip."""
-        polarities, slices = self.g.shape[2] // tiling.arrays, self.g.shape[3]
-        places = tiling.places(tile) if tile.order else tile.outputs.stop - tile.outputs.start
-        count = places * polarities * slices
-        block = array[:, :count].reshape(len(array), places, polarities, slices)
+        block, reference = by_place(array, tiling, self.g.shape[3])
         self.g[self._where(tile, tiling)] = block[:, tile.order.used] if tile.order else block
         if self.reference.size:
-            self.reference[tile.wordlines, tile.column] = array[:, count:]
+            self.reference[tile.wordlines, tile.column] = reference
 
     def present(self, tile: Tile, tiling: Tiling) -> npt.NDArray[np.bool_] | None:
         """Where an array has cells; None for everywhere."""
@@ -114,6 +111,13 @@ class Cells:
             others, middle = np.broadcast_to(chip.read_states[0], cells.shape), chip.middle
         levels.realised(cells, others, significance, chip.read_range, middle, chip.gain * scale, out)
         return out
+
+
+def by_place(array: Array, tiling: Tiling, slices: int) -> tuple[Array, Array]:
+    """Cells of an array as it lies on the chip: (rows, places, polarities on it, slices), and reference columns."""
+    end = array.shape[1] - tiling.reference_columns
+    polarities = tiling.cells_per_weight // slices // tiling.arrays
+    return array[:, :end].reshape(len(array), -1, polarities, slices), array[:, end:]
 
 
 def weigh(slices: Array, factors: Array) -> Array:

@@ -16,7 +16,7 @@ from xbarsim.faultmap import FaultMap
 from xbarsim.tiling import Tiling
 from xbarsim_kernels import levels, pairs
 
-__all__ = ["cell_values", "compensate", "grid", "stuck_values"]
+__all__ = ["cell_values", "compensate", "grid"]
 
 Array = npt.NDArray[np.float64]
 
@@ -31,22 +31,19 @@ def grid(chip: Chip) -> tuple[Array, Array]:
     return values, device.g_hrs + values * device.g_range
 
 
-def stuck_values(cells: Cells, chip: Chip, tiling: Tiling, layer: str, faults: FaultMap) -> Cells:
+def _stuck(cells: Cells, chip: Chip, tiling: Tiling, layer: str, faults: FaultMap) -> Array:
     """Cell values that stuck cells have, by weight; NaN for those that work."""
-    found = Cells(np.full_like(cells.g, np.nan), np.full_like(cells.reference, np.nan), cells.owned)
+    found = cells.empty()
     for tile in tiling:
         found.set_array(tile, tiling, faults.arrays[f"{layer}/{tile.name}"].g)
-    for g in (found.g, found.reference):
-        g -= chip.device.g_hrs
-        g /= chip.device.g_range
-    return found
+    return (found.g - chip.device.g_hrs) / chip.device.g_range
 
 
 def compensate(
     target: Cells, weights: Array, chip: Chip, tiling: Tiling, scale: Array, layer: str, faults: FaultMap
 ) -> None:
     """Change the targets of cells whose pair has a stuck one; ``weights`` is the whole (n_out, n_in) matrix."""
-    stuck = stuck_values(target, chip, tiling, layer, faults).g
+    stuck = _stuck(target, chip, tiling, layer, faults)
     struck = ~np.isnan(stuck).all(axis=(2, 3)) & target.owned
     if not struck.any():
         return

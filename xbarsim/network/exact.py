@@ -24,5 +24,5 @@ def exact_products(partition: Partition, dtype: npt.DTypeLike = np.float32) -> d
 
 
 def exact_executor(partition: Partition, dtype: npt.DTypeLike = np.float32) -> Executor:
-    """An executor whose layers multiply with them."""
+    """An executor whose layers multiply with the weights themselves."""
     return Executor(partition, exact_products(partition, dtype))
