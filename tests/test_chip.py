@@ -333,7 +333,12 @@ TOP = (
         (
             {"mapping.reference": "digital"},
             "unknown field 'mapping.reference'; valid fields of mapping: "
-            "clip, groups, kind, pruned_cells, scale, weight_slices",
+            "clip, groups, kind, pruned_cells, scale, weight_slices; it belongs to mapping.kind = 'offset'",
+        ),
+        (
+            {"correction.factor": 2.0},
+            "unknown field 'correction.factor'; valid fields of correction: kind; "
+            "it belongs to correction.kind = 'gain'",
         ),
         (
             {"faults.rows.p_stuck": 0.1},

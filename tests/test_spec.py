@@ -169,7 +169,8 @@ def test_any_changes_give_a_tree_or_one_line(changes):
         ({**BASE, "leef": {}}, "unknown field 'leef'; valid fields: either, leaf, many, p, v (did you mean 'leaf'?)"),
         (
             {"v": 1.0, "leaf": {"shape": {"kind": "square", "side": 1.0, "radius": 1.0}}},
-            "unknown field 'leaf.shape.radius'; valid fields of leaf.shape: colour, kind, side",
+            "unknown field 'leaf.shape.radius'; valid fields of leaf.shape: colour, kind, side; "
+            "it belongs to leaf.shape.kind = 'round'",
         ),
         ({"leaf": {}}, "v is missing"),
         ({"v": 1.0, "leaf": {"shape": {"kind": "round"}}}, "leaf.shape.radius is missing"),

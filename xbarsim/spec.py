@@ -174,6 +174,8 @@ def explain(root: type[BaseModel], data: Any, error: ValidationError, origin: st
         text = f"unknown field {name!r}; valid fields{' of ' + parent if parent else ''}: {', '.join(fields)}"
         close = difflib.get_close_matches(path[-1], fields, 1)
         text += f" (did you mean {close[0]!r}?)" if close else ""
+        having = [repr(k) for m in _alternatives(root, path[:-1]) if path[-1] in m.model_fields and (k := _kind(m))]
+        text += f"; it belongs to {parent}.kind = {' or '.join(having)}" if having else ""
     elif kind == "missing":
         text = f"{name} is missing"
     elif kind in ("union_tag_not_found", "union_tag_invalid"):
@@ -230,6 +232,16 @@ def _walk(
             path.append(str(key))
             owners, members = members, [m for field in fields for m in _members(field.annotation)]
     return path, owners, members
+
+
+def _alternatives(root: type[BaseModel], path: list[str]) -> list[type[BaseModel]]:
+    """All that a section at a dotted path may be, of whatever kind."""
+    members = [root]
+    for key in path:
+        name = key.partition("[")[0]
+        infos = [member.model_fields[name] for member in members if name in member.model_fields]
+        members = [one for info in infos for one in _members(info.annotation)]
+    return members
 
 
 def _unit(owners: list[type[BaseModel]], field: str) -> str | None:
