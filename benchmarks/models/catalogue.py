@@ -76,4 +76,4 @@ for _name in [name for name in CATALOGUE if name.startswith("resnet20") and "-dc
 
 # Stuck cells in the loop: both polarities, on the mapping that they will meet
 for percent in (10, 30):
-    _add(f"lenet5-sa{percent}", "lenet5", StuckAt("differential", "yuan2021", percent / 100), 10, 0.03)
+    _add(f"lenet5-sa{percent}", f"lenet5-dc{percent}", StuckAt("differential", "yuan2021", percent / 100), 10, 0.03)

@@ -43,10 +43,11 @@ def fit(
     checkpoint: Path,
     preparation: Preparation | None = None,
 ) -> nn.Module:
-    """The network after the last epoch, in evaluation mode.
+    """The network after the last epoch, in evaluation mode, trained on the device on which it and the images are.
 
     Test images are only measured, never trained on, and nothing is chosen by them.
     """
+    device = data.x.device
 
     def batches() -> Iterator[Tensor]:
         yield from data.x[:_MEASURED].split(recipe.batch)
@@ -62,6 +63,7 @@ def fit(
         optimizer, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=0.2, cycle_momentum=False
     )
     settings = asdict(recipe) | ({"preparation": repr(preparation)} if preparation else {})
+    settings |= {} if device.type == "cpu" else {"device": device.type}
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     first = _restore(checkpoint, settings, parts)
     for epoch in range(first, recipe.epochs):
@@ -74,7 +76,7 @@ def fit(
         total = 0.0
         for step in range(steps):
             chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
-            with torch.autocast("cpu", torch.bfloat16) if recipe.half else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16) if recipe.half else nullcontext():
                 logits = model(augment(data.x[chosen], recipe.shift, rng))
                 loss = nn.functional.cross_entropy(logits.float(), data.y[chosen])
             optimizer.zero_grad()
@@ -99,7 +101,7 @@ def _restore(checkpoint: Path, settings: dict[str, Any], parts: dict[str, Any]) 
     """Fill the parts from a checkpoint, if there is one; the number of epochs that are done."""
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["recipe"] != settings:
         raise click.ClickException(
             f"{checkpoint} belongs to other settings ({state['recipe']}, not {settings}): "
@@ -122,10 +124,10 @@ def save_checkpoint(path: Path, state: dict[str, object]) -> None:
 def predict(model: nn.Module, x: Tensor) -> NDArray[np.float32]:
     """Logits, float32 (n, 10)."""
     model.eval()
-    logits: NDArray[np.float32] = torch.cat([model(part) for part in torch.split(x, 1000)]).numpy()
+    logits: NDArray[np.float32] = torch.cat([model(part) for part in torch.split(x, 1000)]).cpu().numpy()
     return logits
 
 
 def accuracy(logits: NDArray[np.float32], images: Images) -> float:
     """The share of images whose greatest logit is that of their class."""
-    return float(np.mean(logits.argmax(axis=1) == images.y[: len(logits)].numpy()))
+    return float(np.mean(logits.argmax(axis=1) == images.y[: len(logits)].cpu().numpy()))

@@ -23,6 +23,10 @@ class Images:
     x: Tensor
     y: Tensor
 
+    def to(self, device: torch.device) -> Images:
+        """The same on a device."""
+        return Images(self.x.to(device), self.y.to(device))
+
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array in a gzipped IDX file of unsigned bytes: magic (0, 0, 8, ndim), ndim big-endian sizes, the data."""
@@ -46,11 +50,15 @@ def read_images(folder: Path, split: str) -> Images:
 
 
 def augment(x: Tensor, shift: int, rng: torch.Generator) -> Tensor:
-    """Mirrors half of the images and moves each by up to `shift` pixels, filling with background (zeros)."""
+    """Mirrors half of the images and moves each by up to `shift` pixels, filling with background (zeros).
+
+    Random numbers are the CPU's: the same on every device.
+    """
     n, _, height, width = x.shape
     padded = nn.functional.pad(x, (shift, shift, shift, shift))
     dy, dx = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=rng)
     rows, cols = dy + torch.arange(height), dx + torch.arange(width)
     mirrored = torch.rand(n, 1, generator=rng) < 0.5
     cols = torch.where(mirrored, cols.flip(1), cols)
-    return padded[torch.arange(n)[:, None, None], 0, rows[:, :, None], cols[:, None, :]][:, None]
+    image, rows, cols = (index.to(x.device) for index in (torch.arange(n)[:, None, None], rows, cols))
+    return padded[image, 0, rows[:, :, None], cols[:, None, :]][:, None]

@@ -75,15 +75,15 @@ class DropConnect:
 class StuckAt:
     """Weights are those that simulated chips realise, another one in each iteration; the rate grows from 0.
 
-    No weight exceeds 2.5 times the rms of its layer at the start of the epoch: without a bound, weights whose cells are
-    stuck would go on growing, and the full scale of all others with them.
+    No weight exceeds 1.5 times the rms of its layer at the start of the epoch: a stuck cell is an error of as much as
+    the full scale. With 2.5, LeNet-5 hardly learns at a rate of 0.3, and keeps 69 % without faults instead of 87 %.
     """
 
     mapping: str
     mix: str
     rate: float
     epochs: int = 3
-    clip: float = 2.5
+    clip: float = 1.5
 
     def attach(self, model: nn.Module, epoch: int) -> Detachable:
         now = self.rate * min(1.0, (epoch + 1) / self.epochs)

@@ -10,6 +10,7 @@ measured, never trained on, and nothing is chosen by them: what is written is th
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def trained(name: str, data: Images, test: Images, checkpoints: Path, epochs: in
     entry = CATALOGUE[name]
     length = epochs if epochs and entry.recipe.epochs else entry.recipe.epochs  # some are not trained any further
     recipe = replace(entry.recipe, seed=seed, epochs=length)
-    model = replace(entry, recipe=recipe).build()
+    model = replace(entry, recipe=recipe).build().to(data.x.device)
     if entry.start is not None:
         model.load_state_dict(trained(entry.start, data, test, checkpoints, epochs, seed).state_dict())
     return fit(name, model, recipe, data, test, checkpoints / f"{name}.pt", entry.preparation)
@@ -72,6 +73,7 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Start values, order of images, augmentation.")
 @click.option("--out", type=DIRECTORY, help="Where files go.  [default: the package, or beside this script]")
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="CPU threads; results depend on them.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Results depend on it.")
 @click.option("--data", type=DIRECTORY, default=FOLDER, help="Folder of Fashion-MNIST's four .gz files.")
 @click.option("--checkpoints", type=DIRECTORY, default=CHECKPOINTS, help="Where unfinished training is kept.")
 def main(
@@ -81,6 +83,7 @@ def main(
     seed: int,
     out: Path | None,
     threads: int,
+    device: str,
     data: Path,
     checkpoints: Path,
 ) -> None:
@@ -89,16 +92,23 @@ def main(
         click.echo("\n".join(CATALOGUE))
         return
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: PyTorch finds none here; choose auto or cpu")
+    where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    # cuBLAS repeats its results with a workspace of its own alone, and some of cuDNN's algorithms never do
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=where.type != "cpu")
     training, test = read_images(data, "train"), read_images(data, "t10k")
+    here = training.to(where), test.to(where)
     for name in names or [name for name, entry in CATALOGUE.items() if entry.packaged]:
         entry = CATALOGUE[name]
         folder = out or (PACKAGE if entry.packaged else HERE)
         folder.mkdir(parents=True, exist_ok=True)
         if entry.packaged:
             save_data(folder, training, test)
-        model = trained(name, training, test, checkpoints, epochs, seed)
+        model = trained(name, *here, checkpoints, epochs, seed).cpu()
         source = f"xbarsim, benchmarks/models/train.py {name} --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
+        source += "" if where.type == "cpu" else f" --device {where.type}"
         update_index(folder / "models.json", export(name, model, test, folder, source, half=not entry.packaged))
 
 
