@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from images import Images, augment
+from images import FASHION, Images, augment
 from numpy.typing import NDArray
 from preparation import Preparation
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ def fit(
     )
     settings = asdict(recipe) | ({"preparation": repr(preparation)} if preparation else {})
     settings |= {} if device.type == "cpu" else {"device": device.type}
+    settings |= {} if data.kind is FASHION else {"images": data.kind.name}
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     first = _restore(checkpoint, settings, parts)
     for epoch in range(first, recipe.epochs):

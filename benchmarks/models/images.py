@@ -1,4 +1,4 @@
-"""Images: Fashion-MNIST as its four files have it, and how training images are varied."""
+"""Images: Fashion-MNIST and CIFAR-10 as their files have them, and how training images are varied."""
 
 from __future__ import annotations
 
@@ -12,20 +12,49 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xbarsim.data.cifar import read_cifar
+from xbarsim.errors import DataError
+
 FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package puts the files."""
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images `x`, uint8 (n, 1, 28, 28), and their classes `y`, int64 (n,)."""
+class Kind:
+    """What networks must know of a data set."""
 
+    name: str
+    training: int
+    """Training images."""
+    channels: int
+    size: int
+    """Height and width."""
+    mean: tuple[float, ...]
+    """Of each channel's pixels in the training set."""
+    std: tuple[float, ...]
+    """Standard deviation of the same."""
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's."""
+        return self.name.lower()
+
+
+FASHION = Kind("Fashion-MNIST", 60_000, 1, 28, (72.94,), (90.02,))
+CIFAR = Kind("CIFAR-10", 50_000, 3, 32, (125.31, 122.95, 113.87), (62.99, 62.09, 66.70))
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images `x`, uint8 (n, channels, height, width), and their classes `y`, int64 (n,)."""
+
+    kind: Kind
     x: Tensor
     y: Tensor
 
     def to(self, device: torch.device) -> Images:
         """The same on a device."""
-        return Images(self.x.to(device), self.y.to(device))
+        return Images(self.kind, self.x.to(device), self.y.to(device))
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -38,7 +67,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_images(folder: Path, split: str) -> Images:
-    """Fashion-MNIST's `split`, "train" (60,000 images) or "t10k" (10,000)."""
+    """A data set's `split`, "train" or "t10k" (10,000 test images): of Fashion-MNIST, or of CIFAR-10 in binary."""
+    if kind_of(folder) is CIFAR:
+        return _cifar(folder, "data_batch_*.bin" if split == "train" else "test_batch.bin")
     try:
         x = read_idx(folder / f"{split}-images-idx3-ubyte.gz")
         y = read_idx(folder / f"{split}-labels-idx1-ubyte.gz")
@@ -46,7 +77,25 @@ def read_images(folder: Path, split: str) -> Images:
         raise click.ClickException(
             f"{error.filename} is missing: apt-get install dataset-fashion-mnist, or --data DIR"
         ) from error
-    return Images(torch.from_numpy(x)[:, None], torch.from_numpy(y).long())
+    return Images(FASHION, torch.from_numpy(x)[:, None], torch.from_numpy(y).long())
+
+
+def kind_of(folder: Path) -> Kind:
+    """CIFAR-10 where its binary test images are, else Fashion-MNIST."""
+    return CIFAR if (folder / "test_batch.bin").exists() else FASHION
+
+
+def _cifar(folder: Path, pattern: str) -> Images:
+    """Records of a label and an image."""
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise click.ClickException(f"{folder / pattern}: no such files")
+    try:
+        found = read_cifar(files)
+    except (OSError, DataError) as error:
+        raise click.ClickException(str(error)) from error
+    labels = np.asarray(found.labels, np.int64)
+    return Images(CIFAR, torch.from_numpy(found.inputs["x"][:].copy()), torch.from_numpy(labels))
 
 
 def augment(x: Tensor, shift: int, rng: torch.Generator) -> Tensor:
@@ -54,11 +103,12 @@ def augment(x: Tensor, shift: int, rng: torch.Generator) -> Tensor:
 
     Random numbers are the CPU's: the same on every device.
     """
-    n, _, height, width = x.shape
+    n, channels, height, width = x.shape
     padded = nn.functional.pad(x, (shift, shift, shift, shift))
     dy, dx = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=rng)
     rows, cols = dy + torch.arange(height), dx + torch.arange(width)
     mirrored = torch.rand(n, 1, generator=rng) < 0.5
     cols = torch.where(mirrored, cols.flip(1), cols)
-    image, rows, cols = (index.to(x.device) for index in (torch.arange(n)[:, None, None], rows, cols))
-    return padded[image, 0, rows[:, :, None], cols[:, None, :]][:, None]
+    where = (torch.arange(n)[:, None, None], rows[:, :, None], cols[:, None, :])
+    image, rows, cols = (index[:, None].to(x.device) for index in where)
+    return padded[image, torch.arange(channels, device=x.device)[:, None, None], rows, cols]

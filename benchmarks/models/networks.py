@@ -1,4 +1,4 @@
-"""Networks: LeNet-5 and residual networks for 28 x 28 images, of any width.
+"""Networks: LeNet-5 and residual networks for small images, of any width.
 
 Every operation is a module of its own, because the exported nodes take their names from the modules.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from images import Kind
 from torch import Tensor, nn
 
 
 class Normalise(nn.Module):
-    """Raw pixels (uint8) to zero mean and unit variance over Fashion-MNIST's training set."""
+    """Raw pixels (uint8) to zero mean and unit variance over a training set, each channel by itself."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, images: Kind) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(72.94))
-        self.register_buffer("std", torch.tensor(90.02))
+        for name, values in (("mean", images.mean), ("std", images.std)):
+            found = torch.tensor(values)[:, None, None]
+            self.register_buffer(name, found if images.channels > 1 else found[0, 0, 0])
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.float() - self.mean) / self.std
@@ -32,18 +34,19 @@ class LeNet5(nn.Module):
     ``width`` multiplies the channels and the hidden units, to the nearest whole number.
     """
 
-    def __init__(self, width: float = 1.0) -> None:
+    def __init__(self, images: Kind, width: float = 1.0) -> None:
         super().__init__()
+        side = (images.size // 2 - 4) // 2
         first, second, third, fourth = (round(width * n) for n in (6, 16, 120, 84))
-        self.normalise = Normalise()
-        self.conv1 = nn.Conv2d(1, first, 5, padding=2)
+        self.normalise = Normalise(images)
+        self.conv1 = nn.Conv2d(images.channels, first, 5, padding=2)
         self.relu1 = nn.ReLU()
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(first, second, 5)
         self.relu2 = nn.ReLU()
         self.pool2 = nn.MaxPool2d(2)
         self.flatten = nn.Flatten()
-        self.fc1 = nn.Linear(second * 5 * 5, third)
+        self.fc1 = nn.Linear(second * side * side, third)
         self.relu3 = nn.ReLU()
         self.fc2 = nn.Linear(third, fourth)
         self.relu4 = nn.ReLU()
@@ -84,10 +87,13 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Residual network for small images (He et al., CVPR 2016, section 4.2): 3 stages, of width 16, 32 and 64.
 
-    The stem has stride 2, so that the stages see 14x14, 7x7 and 4x4 pixels and an image costs a quarter.
+    For one channel the stem has stride 2, so that the stages see 14x14, 7x7 and 4x4 pixels and an image costs a
+    quarter.
 
     Parameters
     ----------
+    images
+        What it is for.
     blocks
         Blocks of each stage: 2 make a ResNet-14, 3 a ResNet-20.
     width
@@ -96,11 +102,12 @@ class ResNet(nn.Module):
         Size of the kernels of the two shortcuts that are convolutions.
     """
 
-    def __init__(self, blocks: int, width: float = 1.0, shortcut: int = 1) -> None:
+    def __init__(self, images: Kind, blocks: int, width: float = 1.0, shortcut: int = 1) -> None:
         super().__init__()
+        stride = 2 if images.channels == 1 else 1
         channels = [round(width * n) for n in (16, 32, 64)]
-        self.normalise = Normalise()
-        self.stem = nn.Conv2d(1, channels[0], 3, stride=2, padding=1, bias=False)
+        self.normalise = Normalise(images)
+        self.stem = nn.Conv2d(images.channels, channels[0], 3, stride=stride, padding=1, bias=False)
         self.stem_norm = nn.BatchNorm2d(channels[0])
         self.stem_relu = nn.ReLU()
         self.blocks = [f"block{number + 1}" for number in range(3 * blocks)]

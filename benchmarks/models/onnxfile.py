@@ -11,7 +11,7 @@ import onnx
 import onnxruntime  # type: ignore[import-untyped]
 import torch
 from fitting import accuracy, predict
-from images import Images
+from images import Images, Kind
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
@@ -21,13 +21,13 @@ N_SHIPPED = 1000
 _OPSET = 17
 
 
-def to_onnx(model: nn.Module, path: Path) -> onnx.ModelProto:
+def to_onnx(model: nn.Module, images: Kind, path: Path) -> onnx.ModelProto:
     """The network as ONNX: batch norm folded into the convolutions, weights named after their nodes, checked."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the other exporter needs onnxscript
         torch.onnx.export(
             model,
-            (torch.zeros(1, 1, 28, 28, dtype=torch.uint8),),
+            (torch.zeros(1, images.channels, images.size, images.size, dtype=torch.uint8),),
             str(path),
             input_names=["x"],
             output_names=["logits"],
@@ -96,7 +96,7 @@ def halve(proto: onnx.ModelProto) -> None:
 def export(name: str, model: nn.Module, test: Images, out: Path, source: str, half: bool = False) -> dict[str, object]:
     """Writes `name`.onnx and returns what models.json says of it; the accuracies are the ONNX file's own."""
     path = out / f"{name}.onnx"
-    proto = to_onnx(model, path)
+    proto = to_onnx(model, test.kind, path)
     counted = count(proto)
     if half:
         halve(proto)
@@ -105,7 +105,7 @@ def export(name: str, model: nn.Module, test: Images, out: Path, source: str, ha
         np.testing.assert_allclose(logits, predict(model, test.x), rtol=1e-4, atol=1e-4)
     measured = accuracy(logits, test)
     properties = {
-        "dataset": "Fashion-MNIST (60,000 training images)",
+        "dataset": f"{test.kind.name} ({test.kind.training:,} training images)",
         "accuracy": f"{measured:.4f} on the 10,000 test images",
         "licence": "MIT",
         "source": source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,49 @@ def test_an_unknown_name_is_answered_with_the_names(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(TRAIN), "lenet6"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "lenet5-dc30" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files as CIFAR-10 has them, but few images, whose class is the colour of a stripe and its place."""
+    folder = tmp_path_factory.mktemp("cifar")
+    rng = np.random.default_rng(0)
+    for name, n in (("data_batch_1", N // 2), ("data_batch_2", N // 2), ("test_batch", 1000)):
+        records = rng.integers(0, 60, (n, 3073)).astype(np.uint8)
+        records[:, 0] = rng.integers(0, 10, n)
+        for record in records:
+            image = record[1:].reshape(3, 32, 32)
+            image[record[0] % 2, 6 * (record[0] // 2) + 1 : 6 * (record[0] // 2) + 5, 4:28] += 150
+        records.tofile(folder / f"{name}.bin")
+    return folder
+
+
+def test_cifar_trains_networks_of_its_own_shape(cifar: Path, tmp_path: Path) -> None:
+    train(cifar, tmp_path, "lenet5", "--epochs", "20")
+    train(cifar, tmp_path, "resnet14", "--epochs", "1")
+    lenet, resnet = (xs.load(tmp_path / f"{name}.onnx") for name in ("lenet5", "resnet14"))
+    assert [layer.n_weights for layer in lenet.layers] == [450, 2400, 69120, 10080, 840]
+    assert resnet.layers[0].n_weights == 16 * 3 * 9
+    assert not list(tmp_path.glob("*.npz"))
+    data = xs.Dataset.load(cifar / "test_batch.bin", lenet)
+    entries = {one["name"]: one for one in json.loads((tmp_path / "models.json").read_text())["models"]}
+    predicted = lenet.run_digital(data.inputs)["logits"].argmax(axis=1)
+    assert np.mean(predicted == data.labels) == pytest.approx(entries["lenet5"]["accuracy_1000"], abs=0.002)
+    assert entries["lenet5"]["accuracy_1000"] > 0.5  # a mirrored stripe is the same, ten of them can be told apart
+
+
+def test_cifar_is_not_written_over_networks_of_fashion_mnist(cifar: Path) -> None:
+    command = [sys.executable, str(TRAIN), "lenet5", "--data", str(cifar)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "say with --out where its networks go" in done.stderr
+
+
+def test_damaged_cifar_is_one_line(cifar: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_batch.bin").write_bytes((cifar / "test_batch.bin").read_bytes()[:5000])
+    (tmp_path / "data_batch_1.bin").write_bytes((cifar / "data_batch_1.bin").read_bytes())
+    command = [sys.executable, str(TRAIN), "lenet5", "--data", str(tmp_path), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "test_batch.bin" in done.stderr

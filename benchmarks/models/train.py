@@ -3,8 +3,9 @@
     python benchmarks/models/train.py [NAME ...]
 
 needs `torch numpy onnx onnxruntime click`, xbarsim, and Fashion-MNIST (Debian: `apt-get install
-dataset-fashion-mnist`). A run that was interrupted continues after its last complete epoch. Test images are only
-measured, never trained on, and nothing is chosen by them: what is written is the network after the last epoch.
+dataset-fashion-mnist`). `--data` and `--out` train them on CIFAR-10 in its binary version instead. A run that was
+interrupted continues after its last complete epoch. Test images are only measured, never trained on, and nothing is
+chosen by them: what is written is the network after the last epoch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from catalogue import CATALOGUE
 from fitting import fit
-from images import FOLDER, Images, read_images
+from images import FASHION, FOLDER, Images, Kind, kind_of, read_images
 from onnxfile import N_SHIPPED, export
 from torch import nn
 
@@ -36,7 +37,7 @@ def trained(name: str, data: Images, test: Images, checkpoints: Path, epochs: in
     entry = CATALOGUE[name]
     length = epochs if epochs and entry.recipe.epochs else entry.recipe.epochs  # some are not trained any further
     recipe = replace(entry.recipe, seed=seed, epochs=length)
-    model = replace(entry, recipe=recipe).build().to(data.x.device)
+    model = replace(entry, recipe=recipe).build(data.kind).to(data.x.device)
     if entry.start is not None:
         model.load_state_dict(trained(entry.start, data, test, checkpoints, epochs, seed).state_dict())
     return fit(name, model, recipe, data, test, checkpoints / f"{name}.pt", entry.preparation)
@@ -51,11 +52,11 @@ def save_data(out: Path, data: Images, test: Images) -> None:
         np.savez_compressed(out / file, x=images.x[:n].numpy(), y=images.y[:n].numpy())
 
 
-def update_index(path: Path, entry: dict[str, object]) -> None:
+def update_index(path: Path, kind: Kind, entry: dict[str, object]) -> None:
     """Puts `entry` into models.json in place of an older one of the same name; prints the table of a README."""
     entries = json.loads(path.read_text())["models"] if path.exists() else []
     entries = sorted([e for e in entries if e["name"] != entry["name"]] + [entry], key=lambda e: str(e["name"]))
-    path.write_text(json.dumps({"dataset": "Fashion-MNIST", "models": entries}, indent=2) + "\n")
+    path.write_text(json.dumps({"dataset": kind.name, "models": entries}, indent=2) + "\n")
     click.echo("| model | weights | MACs per image | accuracy, 10,000 images | accuracy, first 1,000 |")
     click.echo("|---|--:|--:|--:|--:|")
     for e in entries:
@@ -74,8 +75,13 @@ DIRECTORY = click.Path(file_okay=False, path_type=Path)
 @click.option("--out", type=DIRECTORY, help="Where files go.  [default: the package, or beside this script]")
 @click.option("--threads", type=click.IntRange(min=1), default=1, help="CPU threads; results depend on them.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Results depend on it.")
-@click.option("--data", type=DIRECTORY, default=FOLDER, help="Folder of Fashion-MNIST's four .gz files.")
-@click.option("--checkpoints", type=DIRECTORY, default=CHECKPOINTS, help="Where unfinished training is kept.")
+@click.option(
+    "--data",
+    type=DIRECTORY,
+    default=FOLDER,
+    help="Folder of Fashion-MNIST's four .gz, or of CIFAR-10's six .bin files.",
+)
+@click.option("--checkpoints", type=DIRECTORY, help=f"Where unfinished training is kept.  [default: {CHECKPOINTS}]")
 def main(
     names: tuple[str, ...],
     listing: bool,
@@ -85,7 +91,7 @@ def main(
     threads: int,
     device: str,
     data: Path,
-    checkpoints: Path,
+    checkpoints: Path | None,
 ) -> None:
     """Train networks on Fashion-MNIST and write them, by default the two of the package with their test data."""
     if listing:
@@ -94,6 +100,10 @@ def main(
     torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("--device cuda: PyTorch finds none here; choose auto or cpu")
+    kind = kind_of(data)
+    if kind is not FASHION and out is None:
+        raise click.UsageError(f"{data} holds {kind.name}: say with --out where its networks go")
+    checkpoints = checkpoints or (CHECKPOINTS if kind is FASHION else CHECKPOINTS / kind.slug)
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     # cuBLAS repeats its results with a workspace of its own alone, and some of cuDNN's algorithms never do
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -104,12 +114,12 @@ def main(
         entry = CATALOGUE[name]
         folder = out or (PACKAGE if entry.packaged else HERE)
         folder.mkdir(parents=True, exist_ok=True)
-        if entry.packaged:
+        if entry.packaged and kind is FASHION:
             save_data(folder, training, test)
         model = trained(name, *here, checkpoints, epochs, seed).cpu()
         source = f"xbarsim, benchmarks/models/train.py {name} --seed {seed}" + (f" --epochs {epochs}" if epochs else "")
         source += "" if where.type == "cpu" else f" --device {where.type}"
-        update_index(folder / "models.json", export(name, model, test, folder, source, half=not entry.packaged))
+        update_index(folder / "models.json", kind, export(name, model, test, folder, source, half=not entry.packaged))
 
 
 if __name__ == "__main__":
