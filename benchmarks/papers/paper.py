@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,6 +35,8 @@ Tier = Literal["quick", "full"]
 
 SHIPPED = 1000
 """Test images that come with xbarsim, the first of Fashion-MNIST's."""
+CALIBRATION = 100
+"""Training images for calibration, the first ones."""
 IMAGES = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 """All of them: ``apt-get install dataset-fashion-mnist``."""
 
@@ -66,6 +68,8 @@ class Campaign:
     """Test images: the first ones."""
     workers: int | None = None
     quiet: bool = False
+    data: Path | None = None
+    """Folder of CIFAR-10's binary files, instead of Fashion-MNIST."""
 
     @property
     def full(self) -> bool:
@@ -101,9 +105,8 @@ class Campaign:
         number = self.images if images is None else images
         study = Study(
             name=name,
-            data="fashion-mnist-1000" if number <= SHIPPED else str(IMAGES),
             limit=number,
-            calibration="fashion-mnist-calibration",
+            **self._images(number),
             chip=chip,
             chips=self.chips if chips is None else chips,
             metrics=fields.pop("metrics", ("top-1",)),
@@ -116,6 +119,14 @@ class Campaign:
             click.echo(f"{name}: stopped; the same command goes on", err=True)
             raise click.Abort
         return found
+
+    def _images(self, number: int) -> dict[str, Any]:
+        """Test images, and the training images that chips are calibrated with."""
+        if self.data is not None:
+            batch = str(self.data / "data_batch_1.bin")
+            return {"data": str(self.data / "test_batch.bin"), "calibration": batch, "calibration_limit": CALIBRATION}
+        data = "fashion-mnist-1000" if number <= SHIPPED else str(IMAGES)
+        return {"data": data, "calibration": "fashion-mnist-calibration"}
 
     def _watch(self, name: str) -> Callable[[Schedule, Progress | None], None]:
         """A line on stderr now and then."""
@@ -158,6 +169,7 @@ class Paper:
         @click.option("--full/--quick", default=False, help="Everything, or minutes from shipped networks [--quick].")
         @click.option("--only", multiple=True, type=click.Choice(list(self.parts)), help="This part; repeatable.")
         @click.option("--out", type=click.Path(path_type=Path), default=self.name, show_default=True, help="Folder.")
+        @click.option("--data", type=click.Path(path_type=Path), help="Folder of CIFAR-10 (binary); with --full.")
         @click.option("--models", type=click.Path(path_type=Path), multiple=True, help="More folders of networks.")
         @click.option("--chips", type=click.IntRange(2), help=f"Chips of a point [{_both(self.chips)}].")
         @click.option("--images", type=click.IntRange(1, 10_000), help=f"Test images [{_both(self.images)}].")
@@ -167,6 +179,7 @@ class Paper:
             full: bool,
             only: tuple[str, ...],
             out: Path,
+            data: Path | None,
             models: tuple[Path, ...],
             chips: int | None,
             images: int | None,
@@ -174,19 +187,25 @@ class Paper:
             as_json: bool,
         ) -> None:
             tier: Tier = "full" if full else "quick"
+            if data is not None:
+                _check(data, full)
+            folder = out / (tier if data is None else "cifar-10")
             campaign = Campaign(
                 tier,
-                out / tier,
-                Models((*models, HOME), train=full),
+                folder,
+                Models((*models, HOME if data is None else folder / "models"), train=full, data=data),
                 chips or self.chips[tier],
                 images or self.images[tier],
                 workers,
                 quiet=as_json,
+                data=data,
             )
-            if campaign.images > SHIPPED and not IMAGES.exists():
+            if data is None and campaign.images > SHIPPED and not IMAGES.exists():
                 raise click.UsageError(f"--images {campaign.images}: {IMAGES} is missing (dataset-fashion-mnist)")
             try:
                 found = {name: part(campaign) for name, part in self.parts.items() if not only or name in only}
+                if data is not None:  # what is claimed is of Fashion-MNIST
+                    found = {name: replace(result, claims=()) for name, result in found.items()}
             except XbarsimError as error:
                 click.echo(f"error: {error}", err=True)
                 sys.exit(2)
@@ -198,7 +217,8 @@ class Paper:
         """Print and write what was found, and hold it to its claims."""
         folder = campaign.folder
         folder.mkdir(parents=True, exist_ok=True)
-        setting = f"{Machine.this().name}; {campaign.tier}: {campaign.images} images, {campaign.chips} chips a point"
+        images = f"{campaign.images} images" if campaign.data is None else f"{campaign.images} images of CIFAR-10"
+        setting = f"{Machine.this().name}; {campaign.tier}: {images}, {campaign.chips} chips a point"
         results = self._values(found, campaign)
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         (folder / "report.md").write_text(self._markdown(found, setting))
@@ -248,6 +268,15 @@ class Paper:
                 console.print(note, highlight=False)
             for claim in result.claims:
                 console.print(f"{_verdict(claim)}: {claim}", highlight=False)
+
+
+def _check(data: Path, full: bool) -> None:
+    """Refuse a folder that is not CIFAR-10's, or networks that nobody has."""
+    if not full:
+        raise click.UsageError("--data: networks for other images must be trained; add --full")
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        if not (data / name).exists():
+            raise click.UsageError(f"--data {data}: {name} is missing; it is for CIFAR-10 in its binary version")
 
 
 def _verdict(claim: Claim) -> str:

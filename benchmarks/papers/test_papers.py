@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from claim import Claim
 from click.testing import CliRunner
 from models import Models
@@ -180,3 +181,43 @@ def test_goes_on_after_a_kill(tmp_path: Path) -> None:
     rest = subprocess.run([sys.executable, program, tmp_path / "cut"], capture_output=True, text=True, check=True)
     assert not rest.stderr.startswith("one: 0 ")
     assert rest.stdout == whole.stdout
+
+
+class TestCifar:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for name, n in (("data_batch_1", 256), ("test_batch", 100)):
+            records = rng.integers(0, 256, (n, 3073)).astype(np.uint8)
+            records[:, 0] %= 10
+            records.tofile(tmp_path / f"{name}.bin")
+        return tmp_path
+
+    def run(self, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(HERE / "yuan2021.py"), "--only", "mix", "--chips", "2", "--images", "20", *more]
+        command += ["--out", str(folder), "--data", str(folder), "--workers", "1"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def test_networks_are_trained_and_tested_on_it(self, folder: Path) -> None:
+        """No claim is held to pixels that are noise: all are of Fashion-MNIST."""
+        pytest.importorskip("torch", reason="training needs PyTorch: pip install torch")
+        found = self.run(folder, "--full")
+        assert found.returncode == 0, found.stderr
+        out = folder / "cifar-10"
+        assert "20 images of CIFAR-10" in (out / "report.md").read_text()
+        assert (out / "models" / "lenet5.onnx").exists()
+        with xr.open_dataset(out / "mix-lenet5.h5", engine="h5netcdf") as ds:
+            assert ds.attrs["data"] == str(folder / "test_batch.bin")
+            assert ds.attrs["samples"] == 20
+            assert ds.sizes["chip"] == 2
+        assert "epoch" in found.stderr
+        again = self.run(folder, "--full")
+        assert "epoch" not in again.stderr  # the network is there, and so is the study
+        assert again.stdout == found.stdout
+
+    def test_what_is_missing_is_named(self, folder: Path) -> None:
+        assert "add --full" in self.run(folder).stderr
+        (folder / "test_batch.bin").unlink()
+        found = self.run(folder, "--full")
+        assert found.returncode == 2
+        assert "test_batch.bin is missing" in found.stderr
