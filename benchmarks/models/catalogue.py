@@ -10,7 +10,7 @@ import torch
 from fitting import Recipe
 from images import Kind
 from networks import LeNet5, ResNet
-from preparation import DropConnect, Preparation, Pruning, StuckAt
+from preparation import AdmmPruning, DropConnect, Preparation, Pruning, StuckAt
 from torch import nn
 
 
@@ -58,6 +58,7 @@ def _widen(name: str, base: str, network: Callable[[Kind], nn.Module], epochs: i
 # Zeros of Yuan 2021
 for percent in (30, 50, 60, 70, 80, 90):
     _add(f"lenet5-pruned{percent}", "lenet5", Pruning(percent / 100), 12, 0.02)
+_add("lenet5-admm60", "lenet5", AdmmPruning(0.6), 20, 0.02)
 _add("resnet14-pruned60", "resnet14", Pruning(0.6), 10, 0.05)
 
 # Drop-connect of Xiang 2024: rates, widths, shortcuts

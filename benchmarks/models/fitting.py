@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from images import FASHION, Images, augment
 from numpy.typing import NDArray
-from preparation import Preparation
+from preparation import Memory, Preparation
 from torch import Tensor, nn
 
 _MEASURED = 6_400
@@ -66,10 +66,12 @@ def fit(
     settings |= {} if device.type == "cpu" else {"device": device.type}
     settings |= {} if data.kind is FASHION else {"images": data.kind.name}
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    first = _restore(checkpoint, settings, parts)
+    memory: Memory = {}
+    first = _restore(checkpoint, settings, parts, memory)
     for epoch in range(first, recipe.epochs):
         start = time.perf_counter()
-        attached = preparation.attach(model, epoch) if preparation else None
+        attached = preparation.attach(model, epoch, memory) if preparation else None
+        penalty = getattr(attached, "penalty", None)
         # One generator an epoch: a continued run draws the same numbers as one that was never interrupted.
         rng = torch.Generator().manual_seed(recipe.seed * 10_000 + epoch)
         order = torch.randperm(len(data.x), generator=rng)
@@ -80,6 +82,7 @@ def fit(
             with torch.autocast(device.type, torch.bfloat16) if recipe.half else nullcontext():
                 logits = model(augment(data.x[chosen], recipe.shift, rng))
                 loss = nn.functional.cross_entropy(logits.float(), data.y[chosen])
+            loss = loss + penalty() if penalty else loss
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
@@ -89,7 +92,7 @@ def fit(
             attached.remove()
         if preparation is not None and epoch + 1 == recipe.epochs:
             preparation.finish(model, batches)
-        state = {key: part.state_dict() for key, part in parts.items()}
+        state = {key: part.state_dict() for key, part in parts.items()} | ({"memory": memory} if memory else {})
         save_checkpoint(checkpoint, {"recipe": settings, "epochs_done": epoch + 1, **state})
         click.echo(
             f"{name}: epoch {epoch + 1:2d}/{recipe.epochs}, training loss {total / steps:.4f}, "
@@ -98,8 +101,8 @@ def fit(
     return model.eval()
 
 
-def _restore(checkpoint: Path, settings: dict[str, Any], parts: dict[str, Any]) -> int:
-    """Fill the parts from a checkpoint, if there is one; the number of epochs that are done."""
+def _restore(checkpoint: Path, settings: dict[str, Any], parts: dict[str, Any], memory: Memory) -> int:
+    """Fill the parts and the memory from a checkpoint, if there is one; the number of epochs that are done."""
     if not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -110,6 +113,7 @@ def _restore(checkpoint: Path, settings: dict[str, Any], parts: dict[str, Any]) 
         )
     for key, part in parts.items():
         part.load_state_dict(state[key])
+    memory.update(state.get("memory", {}))
     return int(state["epochs_done"])
 
 

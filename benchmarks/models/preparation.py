@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +17,10 @@ from xbarsim import training
 
 Batches = Callable[[], Iterable[Tensor]]
 """Images to measure statistics of, the same ones in each call."""
+
+
+Memory = dict[str, Any]
+"""What a preparation keeps from epoch to epoch: tensors by name, nested; part of checkpoints."""
 
 
 class Detachable(Protocol):
@@ -28,8 +32,8 @@ class Detachable(Protocol):
 class Preparation(Protocol):
     """How a network is prepared."""
 
-    def attach(self, model: nn.Module, epoch: int) -> Detachable:
-        """Put on the model what this epoch, counted from 0, trains with."""
+    def attach(self, model: nn.Module, epoch: int, memory: Memory) -> Detachable:
+        """Put on the model what this epoch, counted from 0, trains with; a `penalty` of it is added to the loss."""
 
     def finish(self, model: nn.Module, batches: Batches) -> None:
         """What follows the last epoch."""
@@ -42,12 +46,52 @@ class Pruning:
     ratio: float
     epochs: int = 5
 
-    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+    def attach(self, model: nn.Module, epoch: int, memory: Memory) -> Detachable:
         now = training.cubic_ratio(epoch + 1, steps=self.epochs, final=self.ratio)
         return training.prune(model, now)
 
     def finish(self, model: nn.Module, batches: Batches) -> None:
         """Nothing: what was taken off left the zeros."""
+
+
+@dataclass(frozen=True)
+class AdmmPruning:
+    """Weights are pulled towards sparse ones, epoch by epoch, then pruned; what is left is trained for the rest."""
+
+    ratio: float
+    epochs: int = 12
+    rho: float = 5e-3
+
+    def attach(self, model: nn.Module, epoch: int, memory: Memory) -> Detachable:
+        if epoch >= self.epochs:
+            return training.prune(model, self.ratio)
+        admm = training.Admm(model, self.ratio, rho=self.rho)
+        if memory:
+            admm.load_state_dict(memory)
+        return _AdmmEpoch(admm, memory, last=epoch + 1 == self.epochs)
+
+    def finish(self, model: nn.Module, batches: Batches) -> None:
+        """Nothing: what was taken off left the zeros."""
+
+
+@dataclass(frozen=True)
+class _AdmmEpoch:
+    """An epoch of training towards sparse weights."""
+
+    admm: training.Admm
+    memory: Memory
+    last: bool
+
+    def penalty(self) -> Tensor:
+        """What is added to the loss."""
+        return self.admm.penalty()
+
+    def remove(self) -> None:
+        """Update the sparse weights; at the end, become them."""
+        self.admm.update()
+        self.memory.update(self.admm.state_dict())
+        if self.last:
+            self.admm.finish().remove()
 
 
 @dataclass(frozen=True)
@@ -59,7 +103,7 @@ class DropConnect:
     exclude: tuple[str, ...] = ()
     perturbed: bool = True
 
-    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+    def attach(self, model: nn.Module, epoch: int, memory: Memory) -> Detachable:
         now = self.rate * min(1.0, (epoch + 1) / self.epochs)
         return training.drop_connect(model, now, exclude=self.exclude, seed=epoch)
 
@@ -85,7 +129,7 @@ class StuckAt:
     epochs: int = 3
     clip: float = 1.5
 
-    def attach(self, model: nn.Module, epoch: int) -> Detachable:
+    def attach(self, model: nn.Module, epoch: int, memory: Memory) -> Detachable:
         now = self.rate * min(1.0, (epoch + 1) / self.epochs)
         chip = xs.Chip.load("ideal").replace({"mapping.kind": self.mapping, "faults.mix": self.mix, "faults.rate": now})
         stack = ExitStack()

@@ -17,6 +17,7 @@ import panels
 from paper import Campaign, Claim, Paper, Result, Sheet
 from tolerance import Curve, Estimate, ratio, tolerated
 from yuan2021_studies import (
+    ADMM,
     LOSSES,
     MIXES,
     NETWORKS,
@@ -230,6 +231,8 @@ def pruning(campaign: Campaign) -> Result:
             for what, model in both(network).items()
             for kind in PAIR
         }
+        if campaign.full and network == "lenet5":
+            lines |= {f"pruned by ADMM, {kind}": on_heavy(campaign, network, ADMM, kind) for kind in PAIR}
         reference = lines["dense, two-column"]
         plots[f"{name}, dense or pruned to 60 %"] = dict(lines)
         if campaign.full or network == "lenet5":

@@ -11,6 +11,7 @@ from tolerance import Curve
 
 NETWORKS = {"lenet5": "LeNet-5", "resnet14": "ResNet-14"}
 PRUNED = {"lenet5": "lenet5-pruned60", "resnet14": "resnet14-pruned60"}
+ADMM = "lenet5-admm60"
 RATIOS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 MAPPINGS = ("two-column", "differential", "midpoint", "offset")
 PAIR = ("two-column", "differential")

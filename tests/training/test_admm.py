@@ -87,3 +87,30 @@ def test_finishing_meets_the_ratio_of_each_layer():
 def test_a_strength_that_is_none_is_an_error():
     with pytest.raises(DataError, match="rho = 0"):
         Admm(nn.Linear(2, 2), 0.5, rho=0.0)
+
+
+def test_training_goes_on_from_a_state_that_was_kept(tmp_path):
+    """Updates after an interruption are the same as without, to the bit; a state is no view of what goes on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    admm = Admm(model, 0.5)
+    admm.update()
+    torch.save(admm.state_dict(), tmp_path / "admm.pt")
+    kept = admm.state_dict()
+    again = Admm(model, 0.5)
+    again.load_state_dict(torch.load(tmp_path / "admm.pt", weights_only=True))
+    for _ in range(3):
+        admm.update()
+        again.update()
+    assert again.penalty().item() == admm.penalty().item()
+    assert again.penalty().item() != Admm(model, 0.5).penalty().item()
+    later = Admm(model, 0.5)
+    later.load_state_dict(kept)
+    assert later.penalty().item() != admm.penalty().item()
+
+
+def test_a_state_of_other_layers_is_an_error():
+    admm = Admm(nn.Linear(6, 4), 0.5)
+    for state in ({}, Admm(nn.Linear(4, 6), 0.5).state_dict(), Admm(nn.Sequential(nn.Linear(6, 4)), 0.5).state_dict()):
+        with pytest.raises(DataError, match="not the layers"):
+            admm.load_state_dict(state)

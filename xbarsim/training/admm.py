@@ -7,7 +7,7 @@ trained towards their sparse copies Z, and the duals U sum up how far they still
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,29 @@ class Admm:
     def finish(self) -> Masks:
         """Prune the weights to the ratio, and keep them so: what is left is trained on with fixed masks."""
         return Masks(self._model, self.layers, kept_weights(self.layers, self.ratio))
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Sparse copies Z and duals U by layer, for the checkpoint of a training that may be interrupted."""
+        return {"sparse": dict(self._sparse), "dual": {name: dual.clone() for name, dual in self._dual.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from what `state_dict` gave, with the weights of the same moment.
+
+        Raises
+        ------
+        DataError
+            It is of other layers, or of layers of other shapes.
+        """
+        weights = self._weights()
+        for part in ("sparse", "dual"):
+            found = {name: tuple(tensor.shape) for name, tensor in state.get(part, {}).items()}
+            wanted = {name: tuple(weight.shape) for name, weight in weights.items()}
+            if found != wanted:
+                raise DataError(f"state[{part!r}] holds {found}, not the layers {wanted}")
+        self._sparse, self._dual = (
+            {name: state[part][name].detach().to(weight, copy=True) for name, weight in weights.items()}
+            for part in ("sparse", "dual")
+        )
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: layer.parameter.detach() for name, layer in self.layers.items()}
