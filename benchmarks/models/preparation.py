@@ -120,7 +120,7 @@ class StuckAt:
     """Weights are those that simulated chips realise, another one in each iteration; the rate grows from 0.
 
     No weight exceeds 1.5 times the rms of its layer at the start of the epoch: a stuck cell is an error of as much as
-    the full scale. With 2.5, LeNet-5 hardly learns at a rate of 0.3, and keeps 69 % without faults instead of 87 %.
+    the full scale. With 2.5, LeNet-5 hardly learnt at a rate of 0.3, and kept 69 % without faults instead of 87 %.
     """
 
     mapping: str
