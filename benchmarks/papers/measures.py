@@ -21,7 +21,7 @@ def measures(campaign: Campaign, family: str) -> Result:
     places = _of_lenet() if family == "lenet5" else _of_resnet()
     chip = {"mapping.kind": "two-column", "faults.p_stuck_off": 0.3}
     axes = [axis(campaign, "measures", places)]
-    ds = run(campaign, f"measures-{family}", axes, chip, images=images_of(campaign, family, 10_000))
+    ds = run(campaign, f"measures-{family}", axes, chip, images=images_of(campaign, family, 2000))
     found = {words: at(ds, measures=words) for words in places}
     plain = found["plain training"].fault_free
     cells = ds["layer_cells"].isel(chip=0).sum("layer").values
