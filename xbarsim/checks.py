@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 
 from xbarsim.errors import DataError
 
-__all__ = ["check_dtype", "check_number", "check_vectors", "check_weights"]
+__all__ = ["check_dtype", "check_number", "check_real", "check_vectors", "check_weights"]
 
 Array = npt.NDArray[np.float64]
 
@@ -38,6 +40,13 @@ def check_number(value: int, name: str, least: int = 0) -> int:
     if number < least:
         raise DataError(f"{name} = {number} must be {least} or more")
     return number
+
+
+def check_real(value: float, name: str, valid: str, holds: Callable[[float], bool]) -> float:
+    """The value, if it is a number that ``holds``; or else a DataError that names it and says what is ``valid``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not holds(float(value)):
+        raise DataError(f"{name} = {value!r} must be {valid}")
+    return float(value)
 
 
 def check_weights(weights: npt.ArrayLike) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from images import FASHION, Images, augment
+from images import FASHION, Images, InputError, augment
 from numpy.typing import NDArray
 from preparation import Memory, Preparation
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def fit(
     )
     settings = asdict(recipe) | ({"preparation": repr(preparation)} if preparation else {})
     settings |= {} if device.type == "cpu" else {"device": device.type}
-    settings |= {} if data.kind is FASHION else {"images": data.kind.name}
+    settings |= {} if data.digest == FASHION.digest else {"images": f"{data.kind.name} {data.digest}"}
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     memory: Memory = {}
     first = _restore(checkpoint, settings, parts, memory)
@@ -105,16 +106,17 @@ def _restore(checkpoint: Path, settings: dict[str, Any], parts: dict[str, Any], 
     """Fill the parts and the memory from a checkpoint, if there is one; the number of epochs that are done."""
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if state["recipe"] != settings:
-        raise click.ClickException(
-            f"{checkpoint} belongs to other settings ({state['recipe']}, not {settings}): "
-            "delete it, or give another folder with --checkpoints"
-        )
-    for key, part in parts.items():
-        part.load_state_dict(state[key])
-    memory.update(state.get("memory", {}))
-    return int(state["epochs_done"])
+    remedy = "delete it, or give another folder with --checkpoints"
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["recipe"] != settings:
+            raise InputError(f"{checkpoint} belongs to other settings ({state['recipe']}, not {settings}): {remedy}")
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+        memory.update(state.get("memory", {}))
+        return int(state["epochs_done"])
+    except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{checkpoint} is no checkpoint, or a damaged one: {remedy}") from error
 
 
 def save_checkpoint(path: Path, state: dict[str, object]) -> None:

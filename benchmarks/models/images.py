@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,12 @@ FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package puts the files."""
 
 
+class InputError(click.ClickException):
+    """What is given cannot be used."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class Kind:
     """What networks must know of a data set."""
@@ -33,6 +40,8 @@ class Kind:
     """Of each channel's pixels in the training set."""
     std: tuple[float, ...]
     """Standard deviation of the same."""
+    digest: str = ""
+    """Of the training images, where it is known."""
 
     @property
     def slug(self) -> str:
@@ -40,7 +49,7 @@ class Kind:
         return self.name.lower()
 
 
-FASHION = Kind("Fashion-MNIST", 60_000, 1, 28, (72.94,), (90.02,))
+FASHION = Kind("Fashion-MNIST", 60_000, 1, 28, (72.94,), (90.02,), "1f243a60b4b748a4")
 CIFAR = Kind("CIFAR-10", 50_000, 3, 32, (125.31, 122.95, 113.87), (62.99, 62.09, 66.70))
 
 
@@ -52,6 +61,13 @@ class Images:
     x: Tensor
     y: Tensor
 
+    @property
+    def digest(self) -> str:
+        """Of pixels and classes."""
+        found = hashlib.sha256(self.x.cpu().numpy().tobytes())
+        found.update(self.y.cpu().numpy().tobytes())
+        return found.hexdigest()[:16]
+
     def to(self, device: torch.device) -> Images:
         """The same on a device."""
         return Images(self.kind, self.x.to(device), self.y.to(device))
@@ -61,7 +77,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array in a gzipped IDX file of unsigned bytes: magic (0, 0, 8, ndim), ndim big-endian sizes, the data."""
     raw = gzip.decompress(path.read_bytes())
     if raw[:3] != b"\0\0\x08":
-        raise click.ClickException(f"{path}: not an IDX file of unsigned bytes")
+        raise InputError(f"{path}: not an IDX file of unsigned bytes")
     shape = np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4)
     return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(shape.tolist()).copy()
 
@@ -74,7 +90,7 @@ def read_images(folder: Path, split: str) -> Images:
         x = read_idx(folder / f"{split}-images-idx3-ubyte.gz")
         y = read_idx(folder / f"{split}-labels-idx1-ubyte.gz")
     except FileNotFoundError as error:
-        raise click.ClickException(
+        raise InputError(
             f"{error.filename} is missing: apt-get install dataset-fashion-mnist, or --data DIR"
         ) from error
     return Images(FASHION, torch.from_numpy(x)[:, None], torch.from_numpy(y).long())
@@ -86,14 +102,14 @@ def kind_of(folder: Path) -> Kind:
 
 
 def _cifar(folder: Path, pattern: str) -> Images:
-    """Records of a label and an image."""
-    files = sorted(folder.glob(pattern))
-    if not files:
-        raise click.ClickException(f"{folder / pattern}: no such files")
+    """Records of a label and an image; training images are in five files."""
+    files, wanted = sorted(folder.glob(pattern)), 5 if "*" in pattern else 1
+    if len(files) != wanted:
+        raise InputError(f"{folder / pattern}: {len(files)} files, but CIFAR-10 has {wanted}")
     try:
         found = read_cifar(files)
     except (OSError, DataError) as error:
-        raise click.ClickException(str(error)) from error
+        raise InputError(str(error)) from error
     labels = np.asarray(found.labels, np.int64)
     return Images(CIFAR, torch.from_numpy(found.inputs["x"][:].copy()), torch.from_numpy(labels))
 

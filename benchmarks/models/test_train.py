@@ -112,7 +112,7 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with files as CIFAR-10 has them, but few images, whose class is the colour of a stripe and its place."""
     folder = tmp_path_factory.mktemp("cifar")
     rng = np.random.default_rng(0)
-    for name, n in (("data_batch_1", N // 2), ("data_batch_2", N // 2), ("test_batch", 1000)):
+    for name, n in (*((f"data_batch_{number}", 104) for number in range(1, 6)), ("test_batch", 1000)):
         records = rng.integers(0, 60, (n, 3073)).astype(np.uint8)
         records[:, 0] = rng.integers(0, 10, n)
         for record in records:
@@ -145,9 +145,32 @@ def test_cifar_is_not_written_over_networks_of_fashion_mnist(cifar: Path) -> Non
 
 def test_damaged_cifar_is_one_line(cifar: Path, tmp_path: Path) -> None:
     (tmp_path / "test_batch.bin").write_bytes((cifar / "test_batch.bin").read_bytes()[:5000])
-    (tmp_path / "data_batch_1.bin").write_bytes((cifar / "data_batch_1.bin").read_bytes())
     command = [sys.executable, str(TRAIN), "lenet5", "--data", str(tmp_path), "--out", str(tmp_path)]
+    assert "0 files, but CIFAR-10 has 5" in refused(command)
+    for batch in cifar.glob("data_batch_*.bin"):
+        (tmp_path / batch.name).write_bytes(batch.read_bytes())
+    assert "test_batch.bin" in refused(command)
+
+
+def refused(command: list[str]) -> str:
+    """The line that says why a command does nothing."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "test_batch.bin" in done.stderr
+    return done.stderr
+
+
+def test_what_would_be_lost_after_training_is_said_before(images: Path, cifar: Path, tmp_path: Path) -> None:
+    """Of the last but one, the checkpoint is of a network that learnt other images."""
+    command = [sys.executable, str(TRAIN), "lenet5", "--data", str(images), "--out", str(tmp_path)]
+    (tmp_path / "models.json").write_text("{}")
+    assert "models.json is no list of networks" in refused(command)
+    (tmp_path / "models.json").unlink()
+    (tmp_path / "file").touch()
+    assert str(tmp_path / "file") in refused([*command, "--checkpoints", str(tmp_path / "file" / "none")])
+    train(images, tmp_path, "lenet5", "--epochs", "1")
+    other = [sys.executable, str(TRAIN), "lenet5", "--epochs", "1", "--data", str(cifar), "--out", str(tmp_path)]
+    assert "belongs to other settings" in refused([*other, "--checkpoints", str(tmp_path)])
+    (tmp_path / "lenet5.pt").write_bytes(b"no checkpoint")
+    again = [*command, "--epochs", "1", "--checkpoints", str(tmp_path)]
+    assert "lenet5.pt is no checkpoint, or a damaged one" in refused(again)

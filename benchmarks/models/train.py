@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import torch
 from catalogue import CATALOGUE
 from fitting import fit
-from images import FASHION, FOLDER, Images, Kind, kind_of, read_images
+from images import FASHION, FOLDER, Images, InputError, Kind, kind_of, read_images
 from onnxfile import N_SHIPPED, export
 from torch import nn
 
@@ -52,12 +54,23 @@ def save_data(out: Path, data: Images, test: Images) -> None:
         np.savez_compressed(out / file, x=images.x[:n].numpy(), y=images.y[:n].numpy())
 
 
+def read_index(path: Path) -> list[dict[str, Any]]:
+    """The networks of a models.json."""
+    if not path.exists():
+        return []
+    try:
+        return [dict(entry) for entry in json.loads(path.read_text())["models"] if entry["name"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no list of networks: mend it, or give another folder with --out") from error
+
+
 def update_index(path: Path, kind: Kind, entry: dict[str, object]) -> None:
     """Puts `entry` into models.json in place of an older one of the same name; prints the table of a README."""
-    entries = json.loads(path.read_text())["models"] if path.exists() else []
-    entries = sorted([e for e in entries if e["name"] != entry["name"]] + [entry], key=lambda e: str(e["name"]))
+    entries = sorted(
+        [e for e in read_index(path) if e["name"] != entry["name"]] + [entry], key=lambda e: str(e["name"])
+    )
     path.write_text(json.dumps({"dataset": kind.name, "models": entries}, indent=2) + "\n")
-    click.echo("| model | weights | MACs per image | accuracy, 10,000 images | accuracy, first 1,000 |")
+    click.echo("| model | weights | MACs per image | accuracy, test images | accuracy, first 1,000 |")
     click.echo("|---|--:|--:|--:|--:|")
     for e in entries:
         cells = f"{e['weights']:,}", f"{e['macs']:,}", f"{e['accuracy_10000']:.2%}", f"{e['accuracy_1000']:.1%}"
@@ -110,10 +123,19 @@ def main(
     torch.use_deterministic_algorithms(True, warn_only=where.type != "cpu")
     training, test = read_images(data, "train"), read_images(data, "t10k")
     here = training.to(where), test.to(where)
-    for name in names or [name for name, entry in CATALOGUE.items() if entry.packaged]:
+    places = {
+        name: out or (PACKAGE if CATALOGUE[name].packaged else HERE)
+        for name in names or [name for name, entry in CATALOGUE.items() if entry.packaged]
+    }
+    for folder in {checkpoints, *places.values()}:  # before hours of training
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror or error}") from error
+        read_index(folder / "models.json")
+    for name, folder in places.items():
         entry = CATALOGUE[name]
-        folder = out or (PACKAGE if entry.packaged else HERE)
-        folder.mkdir(parents=True, exist_ok=True)
         if entry.packaged and kind is FASHION:
             save_data(folder, training, test)
         model = trained(name, *here, checkpoints, epochs, seed).cpu()

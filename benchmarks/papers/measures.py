@@ -18,7 +18,7 @@ ENDS = [{"position": "first"}, {"position": "last"}]
 
 def measures(campaign: Campaign, family: str) -> Result:
     """Accuracy and loss with each measure, against the own network without faults and the one of plain training."""
-    places = _of_lenet() if family == "lenet5" else _of_resnet()
+    places = _of_lenet() if family == "lenet5" else _of_resnet(campaign.full)
     chip = {"mapping.kind": "two-column", "faults.p_stuck_off": 0.3}
     axes = [axis(campaign, "measures", places)]
     ds = run(campaign, f"measures-{family}", axes, chip, images=images_of(campaign, family, 2000))
@@ -63,14 +63,17 @@ def _of_lenet() -> Places:
     }
 
 
-def _of_resnet() -> Places:
+def _of_resnet(full: bool) -> Places:
+    """Measures for the ResNet; the wider network is not in the repository."""
     prepared = {"model": "resnet20-dc30-plain"}
     digital = prepared | {"placement": ONE_BY_ONE + ENDS} | STATISTICS
+    wide = {"+ width 1.6 instead": digital | {"model": "resnet20-w1.6-dc30-plain"}} if full else {}
     return {
         "plain training": {"model": "resnet20"},
         "drop-connect 30 %": prepared,
         "+ statistics of each chip": prepared | STATISTICS,
         "+ 1x1, first and last layer digital": digital,
+        **wide,
         "+ 2 copies": digital | {"redundancy.copies": 2},
         "+ 4 copies": digital | {"redundancy.copies": 4},
         "plain training, all but copies": digital | {"model": "resnet20"},

@@ -23,12 +23,12 @@ class Models:
     Parameters
     ----------
     folders : looked into one after the other
-    train : whether ``benchmarks/models/train.py`` is asked for what is in none of them
-    data : folder of images that they are for, instead of Fashion-MNIST; the last of the folders is theirs
+    out : where ``benchmarks/models/train.py`` puts what is in none of them; None where it is not asked
+    data : folder of images that they are for, instead of Fashion-MNIST
     """
 
     folders: Sequence[Path] = (HOME,)
-    train: bool = False
+    out: Path | None = None
     data: Path | None = None
 
     def find(self, name: str) -> str:
@@ -39,14 +39,13 @@ class Models:
         ModelError
             It is in none of the folders, and cannot be trained.
         """
-        if self._is_shipped(name):
-            return name
         found = self._in_folders(name)
-        if found is None and self.train:
-            command = [sys.executable, str(HOME / "train.py"), name]
+        if found is None and self._is_shipped(name):
+            return name
+        if found is None and self.out is not None:
+            command = [sys.executable, str(HOME / "train.py"), name, "--out", str(self.out)]
             if self.data is not None:
-                own = self.folders[-1]
-                command += ["--data", str(self.data), "--out", str(own), "--checkpoints", str(own / "checkpoints")]
+                command += ["--data", str(self.data), "--checkpoints", str(self.out / "checkpoints")]
             if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
                 raise ModelError(f"{name} could not be trained: {' '.join(command)}")
             found = self._in_folders(name)
@@ -55,12 +54,9 @@ class Models:
             raise ModelError(f"{name}.onnx is not in {places}; python {HOME / 'train.py'} {name} trains it")
         return str(found)
 
-    def has(self, name: str) -> bool:
-        """Whether a network is there already."""
-        return self._is_shipped(name) or self._in_folders(name) is not None
-
     def _is_shipped(self, name: str) -> bool:
         return name in _SHIPPED and self.data is None
 
     def _in_folders(self, name: str) -> Path | None:
-        return next((path for folder in self.folders if (path := folder / f"{name}.onnx").exists()), None)
+        folders = [*self.folders, *([] if self.out is None else [self.out])]
+        return next((path for folder in folders if (path := folder / f"{name}.onnx").exists()), None)

@@ -1,14 +1,15 @@
 """Paper: the frame of a reproduction. Parts run named studies; what they find is printed, drawn, written and held to.
 
 A paper's command keeps every study in ``OUT/TIER/NAME.h5`` and goes on where it was stopped. It writes ``report.md``,
-``results.json`` and each figure as PNG and SVG beside them, and ends with 1 if a claim does not hold.
+``report.json`` (of single parts ``report-PART...``) and each figure as PNG and SVG beside them, and ends with 1 if a
+claim does not hold. Networks that it trains lie in ``OUT/TIER/models``.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,10 +36,17 @@ Tier = Literal["quick", "full"]
 
 SHIPPED = 1000
 """Test images that come with xbarsim, the first of Fashion-MNIST's."""
+RECORD = 1 + 3 * 32 * 32
+"""Bytes of an image of CIFAR-10 and its label."""
 CALIBRATION = 100
 """Training images for calibration, the first ones."""
 IMAGES = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 """All of them: ``apt-get install dataset-fashion-mnist``."""
+
+
+OWN_REMEDY = "or pass --force to begin anew"
+REMEDY = "or delete this file to begin anew"
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,7 @@ class Paper:
     title : authors, venue, identifier
     parts : what is simulated and shown, in this order
     chips, images : for each tier
+    quick : names of the parts that the quick tier has; all where none is given
     """
 
     name: str
@@ -161,6 +170,7 @@ class Paper:
     parts: Mapping[str, Part]
     chips: Mapping[Tier, int]
     images: Mapping[Tier, int]
+    quick: Collection[str] = ()
 
     def command(self) -> click.Command:
         """The program."""
@@ -169,8 +179,10 @@ class Paper:
         @click.option("--full/--quick", default=False, help="Everything, or minutes from shipped networks [--quick].")
         @click.option("--only", multiple=True, type=click.Choice(list(self.parts)), help="This part; repeatable.")
         @click.option("--out", type=click.Path(path_type=Path), default=self.name, show_default=True, help="Folder.")
-        @click.option("--data", type=click.Path(path_type=Path), help="Folder of CIFAR-10 (binary); with --full.")
-        @click.option("--models", type=click.Path(path_type=Path), multiple=True, help="More folders of networks.")
+        @click.option("--data", type=_FOLDER, help="Folder of CIFAR-10 (binary); with --full.")
+        @click.option(
+            "--models", type=_FOLDER, multiple=True, help="Folder of networks to look into first; repeatable."
+        )
         @click.option("--chips", type=click.IntRange(2), help=f"Chips of a point [{_both(self.chips)}].")
         @click.option("--images", type=click.IntRange(1, 10_000), help=f"Test images [{_both(self.images)}].")
         @click.option("--workers", type=click.IntRange(1), help="Processes [default: processors].")
@@ -187,41 +199,54 @@ class Paper:
             as_json: bool,
         ) -> None:
             tier: Tier = "full" if full else "quick"
-            if data is not None:
-                _check(data, full)
             folder = out / (tier if data is None else "cifar-10")
+            shipped = (HOME,) if data is None else ()
             campaign = Campaign(
                 tier,
                 folder,
-                Models((*models, HOME if data is None else folder / "models"), train=full, data=data),
+                Models((*models, *shipped), folder / "models" if full else None, data),
                 chips or self.chips[tier],
                 images or self.images[tier],
                 workers,
                 quiet=as_json,
                 data=data,
             )
-            if data is None and campaign.images > SHIPPED and not IMAGES.exists():
-                raise click.UsageError(f"--images {campaign.images}: {IMAGES} is missing (dataset-fashion-mnist)")
+            names = self._names(only, full)
+            _check(campaign)
             try:
-                found = {name: part(campaign) for name, part in self.parts.items() if not only or name in only}
+                folder.mkdir(parents=True, exist_ok=True)
+                found = {name: self.parts[name](campaign) for name in names}
                 if data is not None:  # what is claimed is of Fashion-MNIST
                     found = {name: replace(result, claims=()) for name, result in found.items()}
+                self._publish(found, campaign, "-".join(("report", *names)) if only else "report", as_json)
             except XbarsimError as error:
-                click.echo(f"error: {error}", err=True)
+                click.echo(f"error: {str(error).replace(OWN_REMEDY, REMEDY)}", err=True)
                 sys.exit(2)
-            self._publish(found, campaign, as_json)
+            except OSError as error:
+                click.echo(f"error: {error.filename or folder}: {error.strerror or error}", err=True)
+                sys.exit(2)
+            if failed := [claim for result in found.values() for claim in result.claims if not claim.holds]:
+                more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+                click.echo(f"does not hold: {failed[0]}{more}", err=True)
+                sys.exit(1)
 
         return program
 
-    def _publish(self, found: Mapping[str, Result], campaign: Campaign, as_json: bool) -> None:
-        """Print and write what was found, and hold it to its claims."""
+    def _names(self, only: Collection[str], full: bool) -> list[str]:
+        """The parts that are asked for, in their order."""
+        known = list(self.parts) if full or not self.quick else [name for name in self.parts if name in self.quick]
+        if missing := [name for name in only if name not in known]:
+            raise click.UsageError(f"--only {missing[0]} is a part of --full; those of --quick are {', '.join(known)}")
+        return [name for name in known if name in only or not only]
+
+    def _publish(self, found: Mapping[str, Result], campaign: Campaign, report: str, as_json: bool) -> None:
+        """Print and write what was found: ``report`` is the name of two files."""
         folder = campaign.folder
-        folder.mkdir(parents=True, exist_ok=True)
         images = f"{campaign.images} images" if campaign.data is None else f"{campaign.images} images of CIFAR-10"
-        setting = f"{Machine.this().name}; {campaign.tier}: {images}, {campaign.chips} chips a point"
+        setting = f"{Machine.this().name}; {campaign.tier}: {images} at most, {campaign.chips} chips a point or more"
         results = self._values(found, campaign)
-        (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-        (folder / "report.md").write_text(self._markdown(found, setting))
+        (folder / f"{report}.json").write_text(json.dumps(results, indent=2) + "\n")
+        (folder / f"{report}.md").write_text(self._markdown(found, setting))
         for result in found.values():
             for name, figure in result.figures.items():
                 for suffix in (".png", ".svg"):
@@ -230,12 +255,7 @@ class Paper:
             click.echo(json.dumps(results, indent=2))
         else:
             self._print(found, setting)
-            click.echo(f"written: {folder}")
-        failed = [claim for result in found.values() for claim in result.claims if not claim.holds]
-        if failed:
-            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            click.echo(f"does not hold: {failed[0]}{more}", err=True)
-            sys.exit(1)
+            click.echo(f"written: {folder / report}.md")
 
     def _values(self, found: Mapping[str, Result], campaign: Campaign) -> dict[str, Any]:
         parts = {
@@ -270,13 +290,20 @@ class Paper:
                 console.print(f"{_verdict(claim)}: {claim}", highlight=False)
 
 
-def _check(data: Path, full: bool) -> None:
-    """Refuse a folder that is not CIFAR-10's, or networks that nobody has."""
-    if not full:
+def _check(campaign: Campaign) -> None:
+    """Refuse images that are not there, and networks that nobody has."""
+    data, wanted = campaign.data, campaign.images
+    if data is None:
+        if wanted > SHIPPED and not IMAGES.exists():
+            raise click.UsageError(f"--images {wanted}: {IMAGES} is missing (dataset-fashion-mnist)")
+        return
+    if not campaign.full:
         raise click.UsageError("--data: networks for other images must be trained; add --full")
-    for name in ("data_batch_1.bin", "test_batch.bin"):
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
         if not (data / name).exists():
             raise click.UsageError(f"--data {data}: {name} is missing; it is for CIFAR-10 in its binary version")
+    if wanted > (there := (data / "test_batch.bin").stat().st_size // RECORD):
+        raise click.UsageError(f"--images {wanted}: {data / 'test_batch.bin'} holds {there:,}")
 
 
 def _verdict(claim: Claim) -> str:

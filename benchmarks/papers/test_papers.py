@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ class TestTolerance:
         first = Curve(one.rates, one.accuracy[:, :10], one.clean[:10])
         assert ratio(one, first, 0.05) == Estimate(1.0, 1.0, 1.0)
 
+    def test_a_draw_without_a_ratio_may_be_anything(self) -> None:
+        """Both curves of some draws never lose so much: neither end of the interval is known, the ratio is."""
+        lost = np.linspace(0.0, 0.06, 10)[:, None] * np.array([0.0, 1.0])  # one chip of two never loses anything
+        one = Curve(RATES, 0.9 - lost, np.full(2, 0.9))
+        found = ratio(one, one, 0.02)
+        assert found == Estimate(1.0, 0.0, np.inf)
+
     def test_same_seed_same_interval(self) -> None:
         assert tolerated(falling(0.1, noise=0.01), 0.05) == tolerated(falling(0.1, noise=0.01), 0.05)
 
@@ -112,6 +120,10 @@ def _paper(tmp: Path, bound: float) -> Paper:
     return Paper("test", "A paper", {"part": part}, {"quick": 2, "full": 3}, {"quick": 20, "full": 30})
 
 
+def _none(campaign: Campaign) -> Result:
+    return Result()
+
+
 RATE_AXIS: list[Mapping[str, Any]] = [{"field": "faults.rate", "values": [0, 0.01, 0.05]}]
 
 
@@ -125,7 +137,7 @@ class TestCommand:
         assert first.exit_code == 0, first.output
         assert "holds: lost at 5 %" in first.stdout
         assert "| rate | mean |" in (tmp_path / "quick" / "report.md").read_text()
-        figures = json.loads((tmp_path / "quick" / "results.json").read_text())
+        figures = json.loads((tmp_path / "quick" / "report.json").read_text())
         assert figures["chips"] == 2
         # again: nothing is computed, and a bound that cannot be kept is one line and exit code 1
         assert self.run(tmp_path, 0.0).stderr == "one: 6 of 6 chips\n"
@@ -134,6 +146,43 @@ class TestCommand:
         assert again.stderr.startswith("does not hold: lost at 5 %")
         assert again.stderr.count("\n") == 1
         assert json.loads(again.stdout)["parts"]["part"]["tables"] == figures["parts"]["part"]["tables"]
+
+    def test_single_parts_have_a_report_of_their_own(self, tmp_path: Path) -> None:
+        self.run(tmp_path, 0.0)
+        before = (tmp_path / "quick" / "report.md").read_text()
+        found = self.run(tmp_path, 0.0, "--only", "part", "--chips", "3")
+        assert found.exit_code == 0
+        assert (tmp_path / "quick" / "report.md").read_text() == before
+        assert "3 chips" in (tmp_path / "quick" / "report-part.md").read_text()
+
+    def test_what_only_the_full_tier_has_is_said(self, tmp_path: Path) -> None:
+        paper = replace(_paper(tmp_path, 0.0), quick={"other"}, parts={"part": _none, "other": _none})
+        found = CliRunner().invoke(paper.command(), ["--out", str(tmp_path), "--only", "part"])
+        assert found.exit_code == 2
+        assert "--only part is a part of --full; those of --quick are other" in found.stderr
+        assert not (tmp_path / "quick").exists()
+
+    def test_places_that_are_none(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        found = CliRunner().invoke(_paper(tmp_path, 0.0).command(), ["--out", str(tmp_path / "file")])
+        assert found.exit_code == 2
+        assert found.stderr.count("\n") == 1
+        assert str(tmp_path / "file") in found.stderr
+        found = self.run(tmp_path, 0.0, "--models", str(tmp_path / "none"))
+        assert found.exit_code == 2
+        assert "does not exist" in found.stderr
+
+    def test_a_study_of_other_settings_is_left_alone(self, tmp_path: Path) -> None:
+        self.run(tmp_path, 0.0)
+        found = self.run(tmp_path, 0.0, "--images", "10")
+        assert found.exit_code == 2
+        assert "delete this file to begin anew" in found.stderr
+
+    def test_networks_that_are_given_come_first(self, tmp_path: Path) -> None:
+        (tmp_path / "lenet5.onnx").write_bytes(b"no model")
+        found = self.run(tmp_path, 0.0, "--models", str(tmp_path))
+        assert found.exit_code == 2
+        assert str(tmp_path / "lenet5.onnx") in found.stderr
 
     def test_more_chips_keep_the_first(self, tmp_path: Path) -> None:
         self.run(tmp_path, 0.0)
@@ -187,7 +236,7 @@ class TestCifar:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
         rng = np.random.default_rng(0)
-        for name, n in (("data_batch_1", 256), ("test_batch", 100)):
+        for name, n in (*((f"data_batch_{number}", 52) for number in range(1, 6)), ("test_batch", 100)):
             records = rng.integers(0, 256, (n, 3073)).astype(np.uint8)
             records[:, 0] %= 10
             records.tofile(tmp_path / f"{name}.bin")
@@ -204,7 +253,7 @@ class TestCifar:
         found = self.run(folder, "--full")
         assert found.returncode == 0, found.stderr
         out = folder / "cifar-10"
-        assert "20 images of CIFAR-10" in (out / "report.md").read_text()
+        assert "20 images of CIFAR-10" in (out / "report-mix.md").read_text()
         assert (out / "models" / "lenet5.onnx").exists()
         with xr.open_dataset(out / "mix-lenet5.h5", engine="h5netcdf") as ds:
             assert ds.attrs["data"] == str(folder / "test_batch.bin")
@@ -221,3 +270,9 @@ class TestCifar:
         found = self.run(folder, "--full")
         assert found.returncode == 2
         assert "test_batch.bin is missing" in found.stderr
+
+    def test_no_more_images_than_there_are(self, folder: Path) -> None:
+        found = self.run(folder, "--full", "--images", "101")
+        assert found.returncode == 2
+        assert "--images 101" in found.stderr
+        assert "holds 100" in found.stderr

@@ -123,6 +123,11 @@ def ratio(curve: Curve, other: Curve, loss: float) -> Estimate:
 def _bootstrap(chips: int, figure: Callable[[npt.NDArray[np.intp]], Array]) -> Estimate:
     value = float(figure(np.arange(chips)[None])[0])
     draws = figure(np.random.default_rng(_SEED).integers(chips, size=(_DRAWS, chips)))
+    # both rates of a draw may be beyond what was simulated: such a ratio may be anything
+    ends = np.where(np.isnan(draws), 0.0, draws), np.where(np.isnan(draws), np.inf, draws)
     # of ranks, as some draws may be infinite
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], method="nearest")
-    return Estimate(value, float(low), float(high))
+    low, high = (
+        float(np.quantile(end, at, method="nearest"))
+        for end, at in zip(ends, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], strict=True)
+    )
+    return Estimate(value, low, high)

@@ -203,11 +203,7 @@ def _parts() -> dict[str, Callable[[Campaign], Result]]:
             found[f"{part.__name__.replace('_', '-')}-{family}"] = partial(part, family=family)
     found |= {"shortcuts": shortcuts, "mixed-scales": scales}
     found |= {f"mixed-{percent}": partial(mixed, percent=percent) for percent in (10, 30)}
-    return {name: part if name in QUICK else partial(_only_full, part) for name, part in found.items()}
-
-
-def _only_full(part: Callable[[Campaign], Result], campaign: Campaign) -> Result:
-    return part(campaign) if campaign.full else Result()
+    return found
 
 
 PAPER = Paper(
@@ -216,6 +212,7 @@ PAPER = Paper(
     _parts(),
     chips={"quick": 8, "full": 20},
     images={"quick": 1000, "full": 10_000},
+    quick=QUICK,
 )
 
 main = PAPER.command()

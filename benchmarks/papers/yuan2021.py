@@ -267,8 +267,9 @@ def searched(campaign: Campaign) -> tuple[Sheet, dict[str, Any]]:
         rates = {at: tolerated(curve, max(0.0, float(curve.clean.mean()) - least)) for at, curve in curves.items()}
         best = max(rates, key=lambda at: rates[at].value)
         values[way] = {f"{at:.0%}": one.to_dict() for at, one in rates.items()}
-        rows.append((way, *(rate_text(one, curves[at]) for at, one in rates.items()), f"{best:.0%}"))
-    heads = ("zeros", "dense", *(f"{at:.0%}" for at in RATIOS), "best")
+        times = f"{rates[best].value / tolerated(dense['two-column'], 0.02).value:.1f}"
+        rows.append((way, *(rate_text(one, curves[at]) for at, one in rates.items()), f"{best:.0%}", times))
+    heads = ("zeros", "dense", *(f"{at:.0%}" for at in RATIOS), "best", "x dense two-column")
     return Sheet(f"LeNet-5 by pruning ratio: rate at which {percent(least)} are left", heads, rows), values
 
 

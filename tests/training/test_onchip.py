@@ -224,3 +224,20 @@ def test_what_cannot_run_on_chips_is_an_error():
     with pytest.raises(DataError, match="does not reach layer 'unused'"):
         on_chip(model, EIGHT_BITS, calibration=torch.rand(2, 2))
     assert not any("forward" in vars(part) for part in model.modules())
+
+
+def test_training_goes_on_with_the_chips_that_it_would_have_had():
+    """Attached to the first weights and told its iteration, a later attachment draws the same chips and noise."""
+    chip = xs.Chip.load("ideal").replace({"faults.p_stuck_on": 0.1})
+    torch.manual_seed(0)
+    model, x = nn.Linear(8, 3), torch.rand(5, 8)
+    with torch.no_grad():
+        with on_chip(model, chip) as attached:
+            found = [model(x) for _ in range(6)]
+            kept = attached.iteration
+        with on_chip(model, chip) as attached:
+            attached.iteration = kept - 3
+            again = [model(x) for _ in range(3)]
+    assert not torch.equal(found[0], found[3])
+    for one, other in zip(found[3:], again, strict=True):
+        assert torch.equal(one, other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="xbarsim.training needs PyTorch: pip install 'xbarsim[training]'")
@@ -176,3 +178,54 @@ def test_weights_that_do_not_clip_do_not_change():
     assert torch.equal(model[0].weight, before)
     with pytest.raises(DataError, match="multiple = 0"):
         clip_weights(model, 0.0)
+
+
+def test_a_schedule_goes_on_from_its_state():
+    """Half a schedule, kept, attached to another model and loaded: the zeros are those of a whole one."""
+
+    def step(model: nn.Module, number: int) -> None:
+        model(torch.ones(1, 20))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 4))
+    parts = copy.deepcopy(whole)
+    masks = prune_gradually(whole, 0.6, steps=10, every=3)
+    for number in range(14):
+        step(whole, number)
+    first = prune_gradually(parts, 0.6, steps=10, every=3)
+    for number in range(5):
+        step(parts, number)
+    state, weights = first.state_dict(), copy.deepcopy(parts.state_dict())
+    again = nn.Sequential(nn.Linear(20, 10), nn.Linear(10, 4))
+    second = prune_gradually(again, 0.6, steps=10, every=3)
+    again.load_state_dict(weights)
+    second.load_state_dict(state)
+    for number in range(5, 14):
+        step(again, number)
+    masks.apply()
+    second.apply()
+    assert second.ratio == masks.ratio == pytest.approx(0.6, abs=0.01)
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.0, atol=0.0)
+
+
+def test_a_schedule_that_falls_or_a_state_of_other_layers_is_an_error():
+    with pytest.raises(DataError, match=r"initial = 0\.8 must not be more than ratio = 0\.6"):
+        prune_gradually(nn.Linear(4, 2), 0.6, steps=3, initial=0.8)
+    state = prune_gradually(nn.Linear(4, 2), 0.6, steps=3).state_dict()
+    with pytest.raises(DataError, match="not the layers"):
+        prune_gradually(nn.Linear(4, 3), 0.6, steps=3).load_state_dict(state)
+
+
+@pytest.mark.parametrize("ratio", ["0.6", None, True, 1.2, float("nan")])
+def test_a_ratio_that_is_no_share_is_an_error(ratio):
+    with pytest.raises(DataError, match="must be a number from 0 to 1"):
+        prune(nn.Linear(4, 2), ratio)
+
+
+def test_what_is_no_module_is_an_error():
+    with pytest.raises(DataError, match=r"model = 3 is not a torch\.nn\.Module"):
+        prune(3, 0.5)

@@ -50,8 +50,14 @@ def test_the_loss_counts_from_a_given_reference():
 
 
 @pytest.mark.parametrize(
-    ("ratios", "options"), [((), {}), ((0.5, 1.5), {}), ((0.5,), {"low": 0.0}), ((0.5,), {"factor": 1})]
+    ("ratios", "options"),
+    [((), {}), ((0.5, 1.5), {}), ((0.5,), {"low": 0.0}), ((0.5,), {"factor": 1}), ((0.5,), {"loss": -0.1})],
 )
 def test_searches_that_have_no_answer_are_errors(ratios, options):
     with pytest.raises(DataError):
         search_ratio(accuracy, ratios, **options)
+
+
+def test_an_accuracy_that_is_no_number_is_an_error():
+    with pytest.raises(DataError, match=r"evaluate\(0\.5, 0\) = nan must be a number"):
+        search_ratio(lambda ratio, rate: float("nan"), (0.5,))

@@ -166,3 +166,17 @@ def test_the_statistics_of_an_exported_network_on_a_chip_are_recalibrated_batch_
         # the reference statistics are sums of the exact products in float32
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
         assert np.abs(plain - expected).max() > 0.1 * np.abs(expected).max()
+
+
+def test_batches_with_labels_and_inputs_that_are_not_finite_are_errors():
+    """Both leave the statistics as they were."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    x = torch.rand(8, 1, 6, 6)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(DataError, match=r"batches holds lists of 2.*\(x for x, _ in loader\)"):
+        recalibrate_batch_norm(model, [[x, torch.zeros(8)]])
+    x[3, 0, 2, 2] = torch.nan
+    with pytest.raises(DataError, match="not finite"):
+        recalibrate_batch_norm(model, [x])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])

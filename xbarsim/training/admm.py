@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from xbarsim.checks import check_real
 from xbarsim.errors import DataError
 from xbarsim.training.layers import Exclusion, crossbar_layers
 from xbarsim.training.pruning import Masks, Ratio, check_ratio, kept_weights, largest
@@ -53,8 +54,7 @@ class Admm:
     """
 
     def __init__(self, model: nn.Module, ratio: Ratio, *, rho: float = 1e-3, exclude: Iterable[Exclusion] = ()) -> None:
-        if not rho > 0.0:
-            raise DataError(f"rho = {rho!r} must be positive")
+        rho = check_real(rho, "rho", "a positive number", lambda number: number > 0.0)
         self.layers = crossbar_layers(model, exclude)
         self.ratio, self.rho, self._model = check_ratio(ratio, self.layers), rho, model
         self._dual = {name: torch.zeros_like(weight) for name, weight in self._weights().items()}

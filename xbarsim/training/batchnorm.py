@@ -71,7 +71,8 @@ def recalibrate_batch_norm(
     Raises
     ------
     DataError
-        The model has no batch norm with statistics, no data reach one, or they are too few for a variance.
+        The model has no batch norm with statistics; no data reach one, or data that are no inputs of the model; they
+        are too few for a variance, or not finite.
     """
     norms, modes = _norms(model), {part: part.training for part in model.modules()}
     model.eval()
@@ -142,7 +143,16 @@ def _moments(norms: Iterable[_Norm], batches: Batches, run: Callable[[Any], obje
     hooks = [norm.register_forward_pre_hook(see) for norm in norms]
     try:
         for batch in batches:
-            run(batch)
+            try:
+                run(batch)
+            except TypeError:
+                if not isinstance(batch, list | tuple):
+                    raise
+                what = f"{type(batch).__name__}s of {len(batch)}"
+                raise DataError(
+                    f"batches holds {what}, which the model does not take: give inputs alone, such as "
+                    "(x for x, _ in loader), or run=lambda batch: ..."
+                ) from None
     finally:
         for hook in hooks:
             hook.remove()
@@ -156,8 +166,11 @@ def _reached(norms: Iterable[_Norm], batches: Batches, run: Callable[[Any], obje
 
 
 def _set(found: dict[_Norm, _Moments]) -> None:
-    for norm, moments in found.items():
+    for moments in found.values():
         if moments.count < 2:
             raise DataError("batch norm: one value is too few for a variance; give more samples")
+        if not bool(torch.isfinite(moments.mean).all() and torch.isfinite(moments.squares).all()):
+            raise DataError("batch norm: what the batches give is not finite; look for NaN in them and in the weights")
+    for norm, moments in found.items():
         norm.running_mean.copy_(moments.mean)
         norm.running_var.copy_(moments.squares / (moments.count - 1))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from xbarsim.errors import DataError
+from xbarsim.checks import check_real
 from xbarsim.training.attachment import Projection
 from xbarsim.training.layers import CrossbarLayer, Exclusion, crossbar_layers
 
@@ -58,8 +58,7 @@ def clip_weights(model: nn.Module, multiple: float, *, exclude: Iterable[Exclusi
     >>> bool(model.weight.abs().max() == clip.bounds[""])
     True
     """
-    if not multiple > 0.0:
-        raise DataError(f"multiple = {multiple!r} must be positive")
+    multiple = check_real(multiple, "multiple", "a positive number", lambda number: number > 0.0)
     layers = crossbar_layers(model, exclude)
     return FixedClip(model, layers, {name: multiple * _rms(layer.parameter.detach()) for name, layer in layers.items()})
 

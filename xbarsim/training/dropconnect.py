@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xbarsim.checks import check_number
-from xbarsim.errors import DataError
+from xbarsim.checks import check_number, check_real
 from xbarsim.training.attachment import Attachment, Perturbation
 from xbarsim.training.layers import Exclusion, crossbar_layers
 from xbarsim_kernels import random
@@ -44,9 +43,8 @@ class DropConnect(Perturbation):
 
     def __init__(self, rate: float, *, rescale: bool = False, seed: int = 0, name: str = "") -> None:
         super().__init__(check_number(seed, "seed"), name)
-        if not 0.0 <= rate < 1.0:
-            raise DataError(f"rate = {rate!r} must be 0 or more and below 1")
-        self.rate, self.rescale = float(rate), rescale
+        self.rate = check_real(rate, "rate", "a number from 0 on and below 1", lambda share: 0.0 <= share < 1.0)
+        self.rescale = rescale
 
     def perturbed(self, weight: Tensor) -> Tensor:
         """The weight with this iteration's share of zeros."""

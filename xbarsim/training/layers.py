@@ -95,7 +95,8 @@ def crossbar_layers(
     Raises
     ------
     DataError
-        Nothing is left, an exclusion meets no layer, or a weight is not a parameter that can be changed.
+        The model is no module, nothing is left, an exclusion meets no layer, or a weight is no parameter that can be
+        changed.
 
     Examples
     --------
@@ -103,6 +104,8 @@ def crossbar_layers(
     >>> list(crossbar_layers(model, exclude=["2"]))
     ['0']
     """
+    if not isinstance(model, nn.Module):
+        raise DataError(f"model = {model!r} is not a torch.nn.Module")
     modules = model.named_modules()
     found = {name: CrossbarLayer(name, part) for name, part in modules if isinstance(part, CROSSBAR_LAYERS)}
     excluded: set[str] = set()

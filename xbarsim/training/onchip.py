@@ -147,6 +147,8 @@ class OnChip(Attached):
     Attributes
     ----------
     first_sample : number of the first sample of a batch in evaluation mode, which names its read noise
+    iteration : number of forward passes in training mode so far, which name chips and read noise: one that is set to
+        that of a checkpoint goes on with the chips that training would have had
     """
 
     def __init__(

@@ -6,12 +6,12 @@ Magnitude pruning with the cubic schedule of Zhu and Gupta, 2017 (arXiv:1710.018
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from xbarsim.checks import check_number
+from xbarsim.checks import check_number, check_real
 from xbarsim.errors import DataError
 from xbarsim.training.attachment import Projection
 from xbarsim.training.layers import CrossbarLayer, Exclusion, crossbar_layers
@@ -54,7 +54,7 @@ class GradualPruning(Masks):
 
     Attributes
     ----------
-    step : number of the step
+    step : number of the step; `state_dict` has it for a checkpoint
     """
 
     def __init__(
@@ -72,6 +72,8 @@ class GradualPruning(Masks):
         self.step, self._final, self._scope = 0, check_ratio(ratio, layers), scope
         self._first, self._steps = check_number(start, "start"), check_number(steps, "steps", 1)
         self._every, self._initial = check_number(every, "every", 1), check_ratio(initial, layers)
+        if initial > ratio:
+            raise DataError(f"initial = {initial!r} must not be more than ratio = {ratio!r}")
         super().__init__(model, layers, kept_weights(layers, initial, scope))
 
     def _begin(self, training: bool) -> None:
@@ -82,6 +84,24 @@ class GradualPruning(Masks):
                 self.apply()  # so that what is zero already counts as such
                 self.masks = kept_weights(self.layers, self._now, self._scope)
         super()._begin(training)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step and the masks, for the checkpoint of a training that may be interrupted."""
+        return {"step": self.step, "masks": {name: mask.clone() for name, mask in self.masks.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises
+        ------
+        DataError
+            It is of other layers, or of layers of other shapes.
+        """
+        found = {name: tuple(mask.shape) for name, mask in state.get("masks", {}).items()}
+        wanted = {name: tuple(layer.parameter.shape) for name, layer in self.layers.items()}
+        if found != wanted:
+            raise DataError(f"state['masks'] holds {found}, not the layers {wanted}")
+        self.step, self.masks = check_number(state["step"], "state['step']"), dict(state["masks"])
 
     @property
     def _now(self) -> float:
@@ -193,6 +213,5 @@ def check_ratio(ratio: Ratio, layers: Iterable[str]) -> Ratio:
     if isinstance(ratio, Mapping) and set(ratio) != known:
         raise DataError(f"ratio is given for {', '.join(ratio)}; layers are {', '.join(sorted(known))}")
     for share in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
-        if not 0.0 <= share <= 1.0:
-            raise DataError(f"ratio = {share!r} must be from 0 to 1")
+        check_real(share, "ratio", "a number from 0 to 1", lambda number: 0.0 <= number <= 1.0)
     return ratio

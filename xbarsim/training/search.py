@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from xbarsim.checks import check_number
+from xbarsim.checks import check_number, check_real
 from xbarsim.errors import DataError
 
 __all__ = ["RatioCandidate", "RatioSearch", "search_ratio", "tolerated_rate"]
@@ -118,20 +118,26 @@ def search_ratio(
     Raises
     ------
     DataError
-        Ratios are missing or not from 0 to 1.
+        Ratios are missing or not from 0 to 1, the loss is negative, or an accuracy is no number.
     """
     first = sorted(set(ratios))
     if not first or not 0.0 <= first[0] <= first[-1] <= 1.0:
         raise DataError(f"ratios = {first} must be at least one number from 0 to 1")
-    clean = {ratio: evaluate(ratio, 0.0) for ratio in first}
+    check_real(loss, "loss", "a number from 0 on", lambda number: number >= 0.0)
+
+    def evaluated(ratio: float, rate: float) -> float:
+        name = f"evaluate({ratio:g}, {rate:g})"
+        return check_real(evaluate(ratio, rate), name, "a number", lambda number: not math.isnan(number))
+
+    clean = {ratio: evaluated(ratio, 0.0) for ratio in first}
     whole = max(clean.values()) if reference is None else reference
 
     def candidate(ratio: float) -> RatioCandidate:
-        accuracy = clean[ratio] if ratio in clean else evaluate(ratio, 0.0)
+        accuracy = clean[ratio] if ratio in clean else evaluated(ratio, 0.0)
         least = whole - loss
         if accuracy < least:
             return RatioCandidate(ratio, accuracy, 0.0)
-        found = tolerated_rate(lambda rate: evaluate(ratio, rate), least=least, low=low, high=high, factor=factor)
+        found = tolerated_rate(lambda rate: evaluated(ratio, rate), least=least, low=low, high=high, factor=factor)
         return RatioCandidate(ratio, accuracy, found)
 
     tried = {ratio: candidate(ratio) for ratio in first}
