@@ -42,8 +42,13 @@ STORAGES: dict[str, dict[str, Any]] = {
     "differential, on the array": {"mapping.kind": "differential"},
     "differential, no cells": {"mapping.kind": "differential", "mapping.pruned_cells": False},
     "differential, no cells, clipped": {"mapping.kind": "differential", "mapping.pruned_cells": False, **CLIPPED},
+    "differential, no cells, per channel": {
+        "mapping.kind": "differential",
+        "mapping.pruned_cells": False,
+        "mapping.scale": "channel",
+    },
 }
-"""How zeros of a pruned network are stored; in the last place with all that helps."""
+"""How zeros of a pruned network are stored; in the last places with a smaller full scale, too."""
 
 CONVERTED = {"dac.bits": 8, "adc.bits": 8, "cost.t_read": 1e-7}
 VARIED = {**CONVERTED, "device.d2d": {"kind": "normal", "sigma": 2e-6}}
