@@ -67,15 +67,15 @@ def _of_resnet(full: bool) -> Places:
     """Measures for the ResNet; the wider network is not in the repository."""
     prepared = {"model": "resnet20-dc30-plain"}
     digital = prepared | {"placement": ONE_BY_ONE + ENDS} | STATISTICS
-    wide = {"+ width 1.6 instead": digital | {"model": "resnet20-w1.6-dc30-plain"}} if full else {}
+    wide = {"width 1.6 instead of copies": digital | {"model": "resnet20-w1.6-dc30-plain"}} if full else {}
     return {
         "plain training": {"model": "resnet20"},
         "drop-connect 30 %": prepared,
         "+ statistics of each chip": prepared | STATISTICS,
         "+ 1x1, first and last layer digital": digital,
-        **wide,
         "+ 2 copies": digital | {"redundancy.copies": 2},
         "+ 4 copies": digital | {"redundancy.copies": 4},
+        **wide,
         "plain training, all but copies": digital | {"model": "resnet20"},
         "plain training, all with 4 copies": digital | {"model": "resnet20", "redundancy.copies": 4},
     }
