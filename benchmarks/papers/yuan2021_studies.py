@@ -109,7 +109,7 @@ def scaled(campaign: Campaign, network: str, model: str) -> xr.Dataset:
 def stored(campaign: Campaign, network: str, model: str) -> dict[str, Curve]:
     """A pruned network by how its zeros are stored."""
     axes = [zipped("storage", STORAGES), axis("faults.rate", NEAR[network])]
-    chips = chips_of(campaign, network)
+    chips = chips_of(campaign, network) if campaign.full else campaign.chips
     found = campaign.study(f"storage-{model}", model, axes, chips=chips, set={"faults.mix": "yuan2021"})
     return {name: Curve.of(found, storage=name) for name in STORAGES}
 
