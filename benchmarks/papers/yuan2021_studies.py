@@ -131,7 +131,7 @@ def real(campaign: Campaign, network: str) -> xr.Dataset:
     stages = hardware(network)
     kinds, stages = (MAPPINGS, stages) if network == "lenet5" else (PAIR, dict(list(stages.items())[-1:]))
     axes = [zipped("hardware", stages), axis("mapping.kind", kinds), axis("faults.rate", rates)]
-    chips = max(2, campaign.chips // (2 if network == "lenet5" else 4))
+    chips = campaign.chips if campaign.full else 2
     return campaign.study(f"hardware-{network}", network, axes, chips=chips, set={"faults.mix": "yuan2021"})
 
 
