@@ -14,11 +14,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 import xarray as xr
 from studies import AXES, ROOT, SPY, computed, in_journal, study
 
-from xbarsim.errors import DataError, MetricError, OutputError, StudyError
+from xbarsim.errors import DataError, MetricError, OutputError, StudyError, XbarsimError
 from xbarsim.results import LAYER_FIGURES
 from xbarsim.study import engines, runner, unit
 from xbarsim.study.dataset import portraits, read
@@ -55,7 +56,10 @@ class Shuffled(engines.Here):
         units, self.units = self.units, []
         self.order.shuffle(units)
         for future, one in units:
-            future.set_result(unit.compute(one))
+            try:
+                future.set_result(unit.compute(one))
+            except XbarsimError as error:
+                future.set_exception(error)
 
 
 def run_with(monkeypatch, engine, study, *arguments, **options):
@@ -105,6 +109,26 @@ def test_figures_are_those_of_evaluate(tmp_path):
             np.testing.assert_array_equal(at[f"layer_{name}"], wanted, name)
         assert at["layer_adc_clip_rate"].max() > 0.0
     assert len(portraits(found)) == 4
+
+
+@pytest.mark.parametrize("models", [3, 6])
+def test_figures_do_not_depend_on_how_many_networks_there_are(monkeypatch, tmp_path, models):
+    """More than a worker keeps, with test and calibration data for each, which it meets again and again."""
+    shipped = onnx.load(ROOT / "xbarsim" / "models" / "lenet5.onnx")
+    paths = [tmp_path / f"{number}.onnx" for number in range(models)]
+    for path in paths:
+        shipped.doc_string = path.stem  # networks of equal files are one
+        onnx.save(shipped, path)
+    data = {"calibration": "fashion-mnist-calibration", "chip": "hfo2-1t1r", "chips": 2, "limit": 10}
+    rates = {"field": "faults.p_stuck_on", "values": [0.0, 0.02, 0.05]}
+    expected = study(axes=[rates], **data).run(workers=1)
+    axes = [rates, {"field": "model", "values": [str(path) for path in paths], "labels": [p.stem for p in paths]}]
+    found = run_with(monkeypatch, Shuffled(1), study(axes=axes, **{"model": None} | data))
+    for path in paths:
+        np.testing.assert_array_equal(found["top-1"].sel(model=path.stem), expected["top-1"])
+        np.testing.assert_array_equal(
+            found["layer_signal_to_error_db"].sel(model=path.stem), expected["layer_signal_to_error_db"]
+        )
 
 
 class Interrupted(engines.Here):

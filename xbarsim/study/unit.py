@@ -115,8 +115,11 @@ def _compute(unit: Unit) -> Found:
     if task.version != xbarsim.__version__:
         raise DataError(f"the worker has xbarsim {xbarsim.__version__}, the study began with {task.version}")
     network, data = open_model(unit.model), open_samples(task.data, unit.model)
-    calibration = _ranges(task, unit.model, _Alike(chip.design, chip)) if chip.needs_calibration else None
-    reference = _reference(task, unit.model, _Alike(network.partition_for(chip), chip))
+    calibration = None
+    if chip.needs_calibration:
+        given = open_samples(task.calibration, unit.model)
+        calibration = _ranges(network, given, _Alike(chip.design, chip))
+    reference = _reference(network, data, task, _Alike(network.partition_for(chip), chip))
     start = time.perf_counter()
     found = evaluate(
         network,
@@ -169,7 +172,7 @@ def open_model(model: Model) -> Network:
     return network
 
 
-@lru_cache(_KEPT)
+@lru_cache(2 * _KEPT)  # of each network, test and calibration data
 def open_samples(samples: Samples, model: Model) -> Dataset:
     """A data set as a model takes it, checked against its digest, where that is known."""
     data = Dataset.load(samples.name, open_model(model), samples.limit, pixels=samples.pixels)
@@ -186,13 +189,14 @@ class _Alike:
     chip: Chip = field(compare=False)
 
 
-@lru_cache(_KEPT)
-def _ranges(task: Task, model: Model, design: _Alike) -> Calibration:
-    data = open_samples(task.calibration, model)
-    return open_model(model).calibrate(design.chip, data.at_once(data.n_samples), threads=1)
+# What follows is of this very network and these very data, not of others that were read from the same files.
 
 
 @lru_cache(_KEPT)
-def _reference(task: Task, model: Model, layers: _Alike) -> Reference:
-    data = open_samples(task.data, model)
-    return Reference.of(open_model(model), layers.chip, data, _BATCH, _MONITOR, task.metrics, task.output)
+def _ranges(network: Network, data: Dataset, design: _Alike) -> Calibration:
+    return network.calibrate(design.chip, data.at_once(data.n_samples), threads=1)
+
+
+@lru_cache(_KEPT)
+def _reference(network: Network, data: Dataset, task: Task, layers: _Alike) -> Reference:
+    return Reference.of(network, layers.chip, data, _BATCH, _MONITOR, task.metrics, task.output)
