@@ -119,7 +119,12 @@ def test_a_part_of_the_quick_tier(tmp_path: Path) -> None:
     results = json.loads(done.stdout)["parts"]["drop-rates-lenet5"]
     rows = results["tables"][0]["rows"]
     assert [row["0%"] for row in rows] == 3 * [rows[0]["0%"]]  # one network thrice
-    for name in ("drop-rates-lenet5.h5", "drop-rates-lenet5.png", "drop-rates-lenet5.svg", "report.md"):
+    for name in (
+        "drop-rates-lenet5.h5",
+        "drop-rates-lenet5.png",
+        "drop-rates-lenet5.svg",
+        "report-drop-rates-lenet5.md",
+    ):
         assert (tmp_path / "quick" / name).stat().st_size
 
 
