@@ -126,11 +126,11 @@ def hardware(network: str) -> dict[str, dict[str, Any]]:
 
 
 def real(campaign: Campaign, network: str) -> xr.Dataset:
-    """A network on hardware that is less and less ideal; ResNet, which takes long, on all of it, with two mappings."""
+    """A network on hardware that is less and less ideal; ResNet, which takes long, on all of it alone."""
     rates = tuple(rate for rate in NEAR[network] if rate <= 2e-2)[:: 1 if campaign.full else 3]
     stages = hardware(network)
-    kinds, stages = (MAPPINGS, stages) if network == "lenet5" else (PAIR, dict(list(stages.items())[-1:]))
-    axes = [zipped("hardware", stages), axis("mapping.kind", kinds), axis("faults.rate", rates)]
+    stages = stages if network == "lenet5" else dict(list(stages.items())[-1:])
+    axes = [zipped("hardware", stages), axis("mapping.kind", MAPPINGS), axis("faults.rate", rates)]
     chips = campaign.chips if campaign.full else 2
     return campaign.study(f"hardware-{network}", network, axes, chips=chips, set={"faults.mix": "yuan2021"})
 
