@@ -43,9 +43,6 @@ CALIBRATION = 100
 IMAGES = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 """All of them: ``apt-get install dataset-fashion-mnist``."""
 
-
-OWN_REMEDY = "or pass --force to begin anew"
-REMEDY = "or delete this file to begin anew"
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
@@ -220,7 +217,7 @@ class Paper:
                     found = {name: replace(result, claims=()) for name, result in found.items()}
                 self._publish(found, campaign, "-".join(("report", *names)) if only else "report", as_json)
             except XbarsimError as error:
-                click.echo(f"error: {str(error).replace(OWN_REMEDY, REMEDY)}", err=True)
+                click.echo(f"error: {error}", err=True)
                 sys.exit(2)
             except OSError as error:
                 click.echo(f"error: {error.filename or folder}: {error.strerror or error}", err=True)

@@ -176,7 +176,7 @@ class TestCommand:
         self.run(tmp_path, 0.0)
         found = self.run(tmp_path, 0.0, "--images", "10")
         assert found.exit_code == 2
-        assert "delete this file to begin anew" in found.stderr
+        assert "begin anew: delete this one" in found.stderr
 
     def test_networks_that_are_given_come_first(self, tmp_path: Path) -> None:
         (tmp_path / "lenet5.onnx").write_bytes(b"no model")

@@ -218,7 +218,9 @@ def test_what_no_longer_belongs_is_refused(complete, changes, text, extend):
     with pytest.raises(StudyError, match="finished chips that do not belong to this study") as caught:
         study(**changes).run(complete, workers=1, extend=extend)
     assert text in str(caught.value)
-    assert str(caught.value).endswith("choose another output, or pass --force to begin anew")
+    assert str(caught.value).endswith(
+        "choose another output, or begin anew: delete this one, or pass --force (in Python force=True)"
+    )
     assert complete.read_bytes() == before
     assert names(complete.parent) == ["s.h5"]
 

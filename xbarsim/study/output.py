@@ -144,7 +144,7 @@ class Output:
         if strange:
             raise StudyError(
                 f"{self._path}: holds {strange:,} finished chips that do not belong to this study: {changes}; choose "
-                "another output, or pass --force to begin anew"
+                "another output, or begin anew: delete this one, or pass --force (in Python force=True)"
             )
         if not extend:
             raise StudyError(

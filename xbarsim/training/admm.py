@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from xbarsim.checks import check_real
-from xbarsim.errors import DataError
 from xbarsim.training.layers import Exclusion, crossbar_layers
-from xbarsim.training.pruning import Masks, Ratio, check_ratio, kept_weights, largest
+from xbarsim.training.pruning import Masks, Ratio, check_ratio, check_state, kept_weights, largest
 
 __all__ = ["Admm"]
 
@@ -99,10 +98,7 @@ class Admm:
         """
         weights = self._weights()
         for part in ("sparse", "dual"):
-            found = {name: tuple(tensor.shape) for name, tensor in state.get(part, {}).items()}
-            wanted = {name: tuple(weight.shape) for name, weight in weights.items()}
-            if found != wanted:
-                raise DataError(f"state[{part!r}] holds {found}, not the layers {wanted}")
+            check_state(state, part, self.layers)
         self._sparse, self._dual = (
             {name: state[part][name].detach().to(weight, copy=True) for name, weight in weights.items()}
             for part in ("sparse", "dual")

@@ -16,8 +16,8 @@ from xbarsim.errors import DataError
 from xbarsim.training.attachment import Projection
 from xbarsim.training.layers import CrossbarLayer, Exclusion, crossbar_layers
 
-__all__ = ["GradualPruning", "Masks", "Ratio", "Scope", "check_ratio", "cubic_ratio", "kept_weights", "prune",
-           "prune_gradually"]  # fmt: skip
+__all__ = ["GradualPruning", "Masks", "Ratio", "Scope", "check_ratio", "check_state", "cubic_ratio",
+           "kept_weights", "prune", "prune_gradually"]  # fmt: skip
 
 Ratio = float | Mapping[str, float]
 """Share of weights that are zero: of all layers, or by layers' names."""
@@ -97,10 +97,7 @@ class GradualPruning(Masks):
         DataError
             It is of other layers, or of layers of other shapes.
         """
-        found = {name: tuple(mask.shape) for name, mask in state.get("masks", {}).items()}
-        wanted = {name: tuple(layer.parameter.shape) for name, layer in self.layers.items()}
-        if found != wanted:
-            raise DataError(f"state['masks'] holds {found}, not the layers {wanted}")
+        check_state(state, "masks", self.layers)
         self.step, self.masks = check_number(state["step"], "state['step']"), dict(state["masks"])
 
     @property
@@ -205,6 +202,14 @@ def _largest(values: Tensor, ratio: float) -> Tensor:
     mask = torch.ones(values.numel(), dtype=torch.bool, device=values.device)
     mask[values.abs().argsort(stable=True)[: round(ratio * values.numel())]] = False
     return mask
+
+
+def check_state(state: Mapping[str, Any], part: str, layers: Mapping[str, CrossbarLayer]) -> None:
+    """A DataError, unless a part of a kept state has a tensor of its weight's shape for each layer."""
+    found = {name: tuple(tensor.shape) for name, tensor in state.get(part, {}).items()}
+    wanted = {name: tuple(layer.parameter.shape) for name, layer in layers.items()}
+    if found != wanted:
+        raise DataError(f"state[{part!r}] holds {found}, not the layers {wanted}")
 
 
 def check_ratio(ratio: Ratio, layers: Iterable[str]) -> Ratio:
